@@ -42,6 +42,7 @@ class PageItem(NotebookItem):
         if result.error is not None:
             raise NotebookFailedException(result)
         seconds = time.perf_counter() - started
+        notebook.metadata.language_info = result.nb.metadata.language_info
         for cell, executed in zip(notebook.cells, result.nb.cells, strict=True):
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = executed.outputs, executed.execution_count

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import importlib.util
 import pkgutil
 import shutil
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
@@ -148,7 +150,7 @@ def _is_built_from(root: Path, now: str) -> bool:
 
 def _render(root: Path) -> int:
     _built_from(root).unlink(missing_ok=True)
-    for folder in ("html", ".doctrees", "jupyter_execute"):  # no trace of deleted pages
+    for folder in ("html", ".doctrees", "jupyter_execute"):  # leave no trace of deleted pages
         shutil.rmtree(root / "_build" / folder, ignore_errors=True)
     results = _record_ids(root)
     jupyter_book = (sys.executable, "-c", "from jupyter_book.cli.main import main; main()")
@@ -168,10 +170,16 @@ def _record_ids(root: Path) -> list[int]:
 
 
 def setup(app: Any) -> dict[str, Any]:
+    app.connect("config-inited", _leave_one_search_field)
     app.connect("builder-inited", _add_mathjax)
     app.connect("source-read", _list_modules)
     app.connect("html-page-context", _offer_notebook)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _leave_one_search_field(app: Any, config: Any) -> None:
+    """Keep the one in the sidebar; ``html_theme_options`` in _config.yml would replace them all."""
+    config.html_theme_options["navbar_persistent"] = []
 
 
 def _add_mathjax(app: Any) -> None:
@@ -198,13 +206,16 @@ def _module_section(name: str) -> str:
 
 
 def _offer_notebook(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
-    """Let the download button of an executed page offer the notebook with its outputs."""
-    notebook = Path(app.outdir).parent / "jupyter_execute" / f"{page}.ipynb"
-    if tree is not None and notebook.exists():
-        copy = Path(app.outdir, "_sources", f"{page}.ipynb")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(notebook, copy)
-        context["ipynb_source"] = f"{page}.ipynb"
+    """Let the download button of an executed page offer its notebook, outputs included."""
+    if tree is None or not is_page(source := Path(app.env.doc2path(page))):
+        return
+    results = get_results(Path(app.srcdir).parent)
+    _, notebook = results.merge_match_into_notebook(read_page(source))
+    del notebook.metadata["source_map"]
+    download = Path(app.outdir, "_sources", f"{page}.ipynb")
+    download.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, download)
+    context["ipynb_source"] = f"{page}.ipynb"
 
 
 if __name__ == "__main__":
