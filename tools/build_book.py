@@ -113,13 +113,19 @@ def store_result(root: Path, page: Path, notebook: NotebookNode, seconds: float)
     get_results(root).cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
 
 
+def stale_pages(root: Path) -> list[str]:
+    """The pages that must be executed before the book can be built."""
+    results = open_results(root)
+    pages = [page for page in find_pages(root) if not has_result(results, page)]
+    return [page.relative_to(root).as_posix() for page in pages]
+
+
 # Building
 
 
 def build(root: Path, *, always: bool) -> int:
     """Render the book with every warning an error, and return the exit status."""
-    stale = _stale_pages(root)
-    if stale:
+    if stale := stale_pages(root):
         print(f"Not executed yet, or failing: {', '.join(stale)}.", file=sys.stderr)
         print("Execute them first: python -m pytest --nbmake book", file=sys.stderr)
         return 1
@@ -131,12 +137,6 @@ def build(root: Path, *, always: bool) -> int:
         _built_from(root).write_text(now)
     print(f"The book: {root / '_build' / 'html' / 'index.html'}")
     return 0
-
-
-def _stale_pages(root: Path) -> list[str]:
-    results = open_results(root)
-    pages = [page for page in find_pages(root) if not has_result(results, page)]
-    return [page.relative_to(root).as_posix() for page in pages]
 
 
 def _built_from(root: Path) -> Path:
