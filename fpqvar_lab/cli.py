@@ -1,0 +1,125 @@
+"""The command line: `fpqvar-lab COMMAND ...`. Mistakes end in one line and exit code 2."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def _labels(text: str) -> list[int]:
+    """`0-9`, `3`, `0,2,5-7` -> the numbers, in the order given."""
+    labels: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is no label; write for example 0-9 or 1,3,7"
+            )
+        labels += range(int(first), int(last or first) + 1)
+    return labels
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fpqvar-lab",
+        description="Take a visual autoregressive image model down to 4 bits, and onto an FPGA.",
+        epilog="example: fpqvar-lab sample --model mini --labels 0-9 --seed 1 --out grid.png",
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_sample(subparsers)
+    _add_train(subparsers)
+    return parser
+
+
+def _command(
+    subparsers: argparse._SubParsersAction, name: str, summary: str, examples: str
+) -> argparse.ArgumentParser:
+    return subparsers.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="examples:\n" + examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_sample(subparsers: argparse._SubParsersAction) -> None:
+    examples = (
+        "  fpqvar-lab sample --model mini --labels 0-9 --seed 1 --out grid.png\n"
+        "  fpqvar-lab sample --weights var_d16.pth --vqvae vae_ch160v4096z32.pth \\\n"
+        "      --labels 207,88,360 --device cuda --dtype float16 --out grid.png"
+    )
+    sub = _command(
+        subparsers, "sample", "sample pictures into one PNG, a row of labels each", examples
+    )
+    sub.add_argument(
+        "--model", choices=("mini", "mini-outlier"), help="a model that comes with the data"
+    )
+    sub.add_argument("--weights", type=Path, help="a VAR checkpoint (.pth or .safetensors) instead")
+    sub.add_argument("--vqvae", type=Path, help="the VQVAE's checkpoint, with --weights")
+    sub.add_argument(
+        "--labels", type=_labels, default=list(range(10)), help="0-9 or 1,3,7 (default 0-9)"
+    )
+    sub.add_argument("--rows", type=int, default=1, help="pictures of each label (default 1)")
+    sub.add_argument("--seed", type=int, default=0, help="default 0")
+    sub.add_argument("--cfg", type=float, default=1.5, help="guidance strength (default 1.5)")
+    sub.add_argument("--top-k", type=int, default=900, help="codes kept (default 900; 0: all)")
+    sub.add_argument(
+        "--top-p", type=float, default=0.96, help="probability kept (default 0.96; 0: all)"
+    )
+    sub.add_argument(
+        "--more-smooth", action="store_true", help="mix codes: prettier, not for scores"
+    )
+    sub.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    sub.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    sub.add_argument("--out", type=Path, default=Path("samples.png"), help="default samples.png")
+    sub.set_defaults(run="sample")
+
+
+def _add_train(subparsers: argparse._SubParsersAction) -> None:
+    examples = (
+        "  fpqvar-lab train vqvae\n"
+        "  fpqvar-lab train classifier\n"
+        "  fpqvar-lab train var --epochs 5\n"
+        "  fpqvar-lab train var --start-from mini --outliers 50 --epochs 1.5 \\\n"
+        "      --out data/models/var-mini-outlier.safetensors\n"
+        "A run that was interrupted goes on where it stopped when the same command is given again."
+    )
+    sub = _command(subparsers, "train", "train the mini models on Fashion-MNIST", examples)
+    sub.add_argument("what", choices=("vqvae", "classifier", "var"))
+    sub.add_argument("--epochs", type=float, help="passes over the 60,000 training pictures")
+    sub.add_argument("--batch-size", type=int)
+    sub.add_argument("--learning-rate", type=float)
+    sub.add_argument("--seed", type=int, default=0, help="default 0")
+    sub.add_argument("--float32", action="store_true", help="no bfloat16 in matrix products")
+    sub.add_argument("--fashion-mnist", type=Path, help="folder of the original .gz files")
+    sub.add_argument("--start-from", help="var: begin from these weights (mini or a file)")
+    sub.add_argument("--outliers", type=float, help="var: amplitude of planted outlier channels")
+    sub.add_argument("--vqvae", default="mini", help="var: the VQVAE (default mini)")
+    sub.add_argument("--out", type=Path, help="default data/models/<what>-mini.safetensors")
+    sub.set_defaults(run="train")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(arguments)
+    options.command_line = shlex.join(["fpqvar-lab", *arguments])
+    from fpqvar_lab import (
+        commands,
+    )  # torch takes seconds to import: help and mistakes need not wait
+
+    try:
+        getattr(commands, options.run)(options)
+    except KeyboardInterrupt:
+        print("fpqvar-lab: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"fpqvar-lab: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

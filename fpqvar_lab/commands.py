@@ -1,0 +1,105 @@
+"""What the commands do, behind the command line."""
+
+import argparse
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision.utils import save_image
+
+from fpqvar_lab import data, var
+from fpqvar_lab.var import train as training
+
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "vqvae": {"epochs": 5.0, "batch_size": 64, "learning_rate": 1e-3, "weight_decay": 1e-4},
+    "classifier": {"epochs": 8.0, "batch_size": 128, "learning_rate": 2e-3, "weight_decay": 0.05},
+    "var": {"epochs": 5.0, "batch_size": 128, "learning_rate": 1e-3, "weight_decay": 0.05},
+}
+
+
+def _writable(file: Path) -> Path:
+    """`file`, if it can be written; OSError before any long work where it cannot."""
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"{file}: there is no folder {file.parent}")
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise PermissionError(f"{file}: cannot be written")
+    return file
+
+
+def sample(options: argparse.Namespace) -> None:
+    """Sample a grid of pictures and write it as PNG."""
+    out = _writable(options.out)
+    if bool(options.weights) != bool(options.vqvae):
+        raise ValueError("--weights and --vqvae go together")
+    if options.model and options.weights:
+        raise ValueError("--model and --weights exclude each other")
+    model = var.load_var(
+        options.weights or options.model or "mini",
+        dtype=getattr(torch, options.dtype),
+        device=options.device,
+    )
+    images = var.sample(
+        model,
+        var.load_vqvae(options.vqvae or "mini", device=options.device),
+        torch.tensor(options.labels * options.rows, device=options.device),
+        cfg=options.cfg,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        more_smooth=options.more_smooth,
+        generator=torch.Generator(options.device).manual_seed(options.seed),
+    )
+    save_image(images.float(), out, nrow=len(options.labels), format="png")
+    print(out)
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train one of the mini models and write its weights with their provenance."""
+    out = _writable(options.out or data.path("models") / f"{options.what}-mini.safetensors")
+    schedule = _schedule(options)
+    progress = out.with_suffix(".progress")
+    images, labels = data.fashion_mnist("train", options.fashion_mnist)
+    model: nn.Module
+    if options.what == "vqvae":
+        config = var.VQVAEConfig.preset("mini")
+        model, losses = training.train_vqvae(images, config, schedule, progress)
+    elif options.what == "classifier":
+        model, losses = training.train_classifier(images, labels, schedule, progress)
+    else:
+        start = var.load_var(options.start_from) if options.start_from else None
+        model, losses = training.train_var(
+            images,
+            labels,
+            var.load_vqvae(options.vqvae),
+            start.config if start else var.VARConfig.preset("mini"),
+            schedule,
+            progress,
+            start_from=start,
+            outliers=training.PlantedOutliers(options.outliers) if options.outliers else None,
+        )
+    var.save_model(model, out, _provenance(options, schedule, losses))
+    progress.unlink(missing_ok=True)
+    print(out)
+
+
+def _schedule(options: argparse.Namespace) -> training.Schedule:
+    given = {key: getattr(options, key) for key in ("epochs", "batch_size", "learning_rate")}
+    fields = SCHEDULES[options.what] | {k: v for k, v in given.items() if v is not None}
+    return training.Schedule(**fields, seed=options.seed, bfloat16=not options.float32)
+
+
+def _provenance(
+    options: argparse.Namespace, schedule: training.Schedule, losses: list[float]
+) -> dict[str, str]:
+    last = losses[-200:]
+    return {
+        "command": options.command_line,
+        "schedule": json.dumps(asdict(schedule)),
+        "steps": str(len(losses)),
+        "final_loss": f"{sum(last) / len(last):.5f}",
+        "torch": torch.__version__,
+        "licence": "MIT; trained on Fashion-MNIST (MIT), see data/README.md",
+    }

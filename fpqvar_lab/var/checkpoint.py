@@ -1,0 +1,188 @@
+"""Loading and saving of weights: safetensors, or the public `.pth` files, never a pickle's code.
+
+Every failure is one `ValueError` or `FileNotFoundError` that names file, key, found and expected.
+"""
+
+import dataclasses
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from fpqvar_lab import data
+from fpqvar_lab.classifier import Classifier
+from fpqvar_lab.var.config import PATCH_SIZES_256, PATCH_SIZES_512, VARConfig, VQVAEConfig
+from fpqvar_lab.var.transformer import VAR
+from fpqvar_lab.var.vqvae import VQVAE
+
+MINI_VARS = ("mini", "mini-outlier")
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def read_state(file: Path) -> dict[str, Tensor]:
+    """All tensors of a `.safetensors` file or of a `.pth`/`.pt` file that is a plain state dict.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: another ending, a damaged file, or one that holds more than tensors.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        if file.suffix in (".pth", ".pt"):
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        else:
+            raise ValueError(f"{file}: ending {file.suffix!r}; known are .safetensors, .pth, .pt")
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{file}: refused, it holds more than tensors or is damaged") from error
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{file}: truncated or damaged ({error})") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f"{file}: not a plain state dict of tensors")
+    return state
+
+
+def read_metadata(file: Path) -> dict[str, str]:
+    """The strings stored beside the tensors of a safetensors file."""
+    with safe_open(file, "pt") as f:
+        return f.metadata() or {}
+
+
+def _load_into(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+    expected = model.state_dict()
+    for key in expected.keys() - state.keys():
+        raise ValueError(f"{file}: key {key} is missing ({tuple(expected[key].shape)} expected)")
+    for key in state.keys() - expected.keys():
+        raise ValueError(f"{file}: surplus key {key} {tuple(state[key].shape)}")
+    for key, value in expected.items():
+        if state[key].shape != value.shape:
+            found, wanted = tuple(state[key].shape), tuple(value.shape)
+            raise ValueError(f"{file}: key {key} has shape {found}, expected {wanted}")
+    model.load_state_dict(state, strict=True, assign=True)
+
+
+def _guess_var_config(state: dict[str, Tensor], file: Path) -> VARConfig:
+    """The shape of a public checkpoint, read off its tensors."""
+    try:
+        width, code_channels = state["word_embed.weight"].shape
+        vocabulary, classes = len(state["head.weight"]), len(state["class_emb.weight"]) - 1
+        steps, tokens = len(state["lvl_embed.weight"]), state["pos_1LC"].shape[1]
+    except KeyError as error:
+        raise ValueError(f"{file}: key {error.args[0]} is missing; not a VAR checkpoint") from None
+    depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+    for patch_sizes in (PATCH_SIZES_256, PATCH_SIZES_512):
+        if len(patch_sizes) == steps and sum(p * p for p in patch_sizes) == tokens:
+            break
+    else:
+        raise ValueError(f"{file}: {tokens} tokens in {steps} steps match no public model's steps")
+    heads = state["blocks.0.attn.scale_mul_1H11"].shape[1]
+    shared = "shared_ada_lin.1.weight" in state
+    return VARConfig(
+        depth,
+        width,
+        heads,
+        patch_sizes,
+        vocabulary=vocabulary,
+        code_channels=code_channels,
+        classes=classes,
+        mlp_ratio=state["blocks.0.ffn.fc1.weight"].shape[0] / width,
+        shared_aln=shared,
+    )
+
+
+def _config_of(file: Path, kind: type) -> Any:
+    """The configuration stored in one of our own files; None for a file from elsewhere."""
+    if file.suffix != ".safetensors" or "config" not in (metadata := read_metadata(file)):
+        return None
+    fields = json.loads(metadata["config"])
+    lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
+    return kind(**(fields | lists))
+
+
+def _mini_file(name: str) -> Path:
+    return data.path(f"models/{name}.safetensors")
+
+
+def load_var(
+    source: str | Path,
+    config: VARConfig | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> VAR:
+    """A VAR ready to sample from.
+
+    Args:
+        source: `mini`, `mini-outlier`, or a `.safetensors` or `.pth` file.
+        config: the shape to insist on; by default the file's own, or the one its tensors tell.
+        dtype: float32, bfloat16 or float16.
+        device: where it is to live.
+
+    Raises:
+        FileNotFoundError, ValueError: naming file, key, found and expected.
+    """
+    file = _mini_file(f"var-{source}") if source in MINI_VARS else Path(source)
+    state = read_state(file)
+    config = config or _config_of(file, VARConfig) or _guess_var_config(state, file)
+    return _ready(lambda: VAR(config), state, file, dtype, device)
+
+
+def load_vqvae(
+    source: str | Path,
+    config: VQVAEConfig | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> VQVAE:
+    """A VQVAE ready to use: `mini`, or a `.safetensors` or `.pth` file (see `load_var`).
+
+    A file that states no shape is taken for the public `vae_ch160v4096z32`.
+    """
+    file = _mini_file("vqvae-mini") if source == "mini" else Path(source)
+    state = read_state(file)
+    config = config or _config_of(file, VQVAEConfig) or VQVAEConfig.preset("ch160v4096z32")
+    return _ready(lambda: VQVAE(config), state, file, dtype, device)
+
+
+def load_classifier(source: str | Path = "mini") -> Classifier:
+    """The Fashion-MNIST classifier, in evaluation mode."""
+    file = _mini_file("classifier-mini") if source == "mini" else Path(source)
+    return _ready(Classifier, read_state(file), file, torch.float32, "cpu")
+
+
+def _ready(
+    build: Callable[[], Model],
+    state: dict[str, Tensor],
+    file: Path,
+    dtype: torch.dtype,
+    device: str | torch.device,
+) -> Model:
+    with torch.device("meta"):  # a large model must not be filled with random numbers first
+        model = build()
+    _load_into(model, state, file)
+    return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def save_model(
+    model: nn.Module, file: Path, metadata: dict[str, str], dtype: torch.dtype = torch.float16
+) -> None:
+    """Write all tensors, floating ones as `dtype`, and the configuration, as safetensors."""
+    state = {
+        key: value.detach().to(dtype if value.is_floating_point() else value.dtype).contiguous()
+        for key, value in model.state_dict().items()
+    }
+    config = getattr(model, "config", None)
+    if config is not None:
+        metadata = {"config": json.dumps(dataclasses.asdict(config))} | metadata
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(file.name + ".partial")
+    save_file(state, partial, metadata)
+    partial.replace(file)
