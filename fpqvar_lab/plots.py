@@ -1,8 +1,8 @@
 """Every figure's drawing, in one house style.
 
-A colour has one meaning throughout: a layer, a format, a method or a device, looked up by name
-in `COLOURS`. Families of colours stay apart under the common colour vision deficiencies
-(Paul Tol's schemes), and marks are labelled, so that grey print loses nothing.
+A colour has one meaning throughout: a layer, a format, a method, a device or a quantity, looked up
+by name in `COLOURS`. The colours of a family stay apart under the common colour vision deficiencies
+(most are from Paul Tol's schemes), and marks are labelled, so that grey print loses nothing.
 
 Figures are drawn on a white card of one width, so that text has the same size in all of them and
 both colour modes of the book show them alike. Each function returns a closed `Figure`; as the last
@@ -12,6 +12,7 @@ expression of a notebook cell it is shown once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 WIDTH = 6.4
@@ -33,7 +35,7 @@ LAYER_COLOURS = {
     "ada_lin": "#882255",
     "head": "#44AA99",
     "vqvae": "#999933",
-    "other": "#888888",
+    "other": "#DDDDDD",
 }
 FORMAT_COLOURS = {
     "float": "#222222",
@@ -42,24 +44,25 @@ FORMAT_COLOURS = {
     "dual": "#228833",
 }
 METHOD_COLOURS = {
-    "baseline": "#BBBBBB",
-    "smoothing": "#CCBB44",
-    "ght": "#66CCEE",
+    "baseline": "#4D4D4D",
+    "smoothing": "#A87B00",
+    "ght": "#1F8FB8",
     "galt": "#AA3377",
 }
-DEVICE_COLOURS = {"gpu": "#004488", "cpu": "#DDAA33", "fpga": "#BB5566"}
-COLOURS = LAYER_COLOURS | FORMAT_COLOURS | METHOD_COLOURS | DEVICE_COLOURS
+DEVICE_COLOURS = {"gpu": "#004488", "cpu": "#B17A12", "fpga": "#BB5566"}
+QUANTITY_COLOURS = {"arithmetic": "#D4601A", "memory": "#0077BB", "quality": "#4B2E6F"}
+COLOURS = LAYER_COLOURS | FORMAT_COLOURS | METHOD_COLOURS | DEVICE_COLOURS | QUANTITY_COLOURS
 
 INK = "#222222"
 FAINT = "#8a8a8a"
 STEP_MAP = mpl.colormaps["viridis"]
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "figure.figsize": (WIDTH, 3.2),
     "figure.facecolor": "white",
     "figure.dpi": 110,
     "savefig.facecolor": "white",
-    "savefig.bbox": "tight",
+    "figure.constrained_layout.use": True,
     "font.size": 10,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 10,
@@ -80,14 +83,14 @@ STYLE = {
 
 def use_house_style() -> None:
     """Set the style for this process; in a notebook, show figures as PNG of twice the density."""
-    mpl.rcParams.update(STYLE)
+    plt.style.use(STYLE)
     try:
         from IPython import get_ipython
         from matplotlib_inline.backend_inline import set_matplotlib_formats
     except ImportError:
         return
     if get_ipython() is not None:
-        set_matplotlib_formats("retina")
+        set_matplotlib_formats("retina", bbox_inches=None)  # cropping would vary the text's size
 
 
 def step_colour(step: int, steps: int) -> tuple[float, float, float, float]:
@@ -108,8 +111,11 @@ def picture_grid(
         rows: a title left of each row.
     """
     down, across = len(pictures), max(len(row) for row in pictures)
-    side = WIDTH / across
-    figure, axes = plt.subplots(down, across, figsize=(WIDTH, side * down + 0.25), squeeze=False)
+    margin = 0.075 * max((len(row) for row in rows), default=0)
+    height = (WIDTH - margin) / across * down + (0.25 if columns else 0.0)
+    close = ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+    size = (WIDTH, height)
+    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout=close)
     for axis in axes.flat:
         axis.set_axis_off()
     for row, images in zip(axes, pictures, strict=True):
@@ -119,7 +125,6 @@ def picture_grid(
         axis.set_title(title, fontsize=10 if across < 8 else 7)
     for axis, title in zip(axes[:, 0], rows, strict=False):
         axis.text(-0.08, 0.5, title, transform=axis.transAxes, ha="right", va="center")
-    figure.subplots_adjust(wspace=0.06, hspace=0.06)
     return _finish(figure)
 
 
@@ -146,13 +151,15 @@ def token_maps(codes: Sequence[Tensor], codebook: Tensor) -> Figure:
 
 
 def curve(
-    x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str, colour: str = "fp"
+    x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str, colour: str = "quality"
 ) -> Figure:
     """One measured curve with its points marked and their values written."""
     figure, axis = plt.subplots(figsize=(WIDTH, 2.7))
     axis.plot(x, y, marker="o", color=COLOURS[colour])
     for point in zip(x, y, strict=True):
-        axis.annotate(f"{point[1]:.3g}", point, (0, 7), textcoords="offset points", ha="center")
+        axis.annotate(
+            _three_digits(point[1]), point, (0, 7), textcoords="offset points", ha="center"
+        )
     axis.set(xlabel=xlabel, ylabel=ylabel, xticks=list(x))
     axis.margins(y=0.2)
     axis.grid(axis="y")
@@ -166,11 +173,10 @@ def attention_mask(allowed: Tensor, patch_sizes: Sequence[int]) -> Figure:
     shade = np.where(allowed.cpu().numpy(), step[None, :], np.nan)
     figure, axis = plt.subplots(figsize=(WIDTH, 4.2))
     axis.imshow(shade, cmap=STEP_MAP, vmin=1, vmax=len(patch_sizes) / 0.85, aspect="equal")
-    middles = (edges[1:] + edges[:-1] - 1) / 2
-    names = [f"step {index + 1}" for index in range(len(patch_sizes))]
+    middles, names = _block_labels(edges)
+    axis.set_xticks(middles, names)
     axis.set_yticks(middles, names)
-    axis.set_xticks(middles, [name.split()[1] for name in names])
-    axis.set(xlabel="key: token of step", ylabel="query")
+    axis.set(xlabel="key: token of step", ylabel="query: token of step")
     axis.tick_params(length=0)
     for edge in edges[1:-1]:
         axis.axhline(edge - 0.5, color="white", linewidth=1)
@@ -211,21 +217,38 @@ def step_bars(
     ylabel: str,
     colours: Mapping[str, str],
     tokens: Sequence[int],
-    log: bool = False,
 ) -> Figure:
-    """Bars side by side for each step, one colour for each named series."""
-    figure, axis = plt.subplots(figsize=(WIDTH, 3.0))
-    places = np.arange(len(tokens))
+    """Bars side by side for each step, one colour for each named series.
+
+    Args:
+        values: name -> one height a step.
+        ylabel: what is measured, with its unit.
+        colours: name -> key of `COLOURS`.
+        tokens: tokens of each step, written below it.
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH, 3.2))
     breadth = 0.8 / len(values)
     for index, (name, heights) in enumerate(values.items()):
-        shift = (index - (len(values) - 1) / 2) * breadth
-        axis.bar(places + shift, heights, breadth, label=name, color=COLOURS[colours[name]])
-    if log:
-        axis.set_yscale("log")
-    axis.set_xticks(places, [f"{step + 1}\n{count}" for step, count in enumerate(tokens)])
-    axis.set(xlabel="step, and below it its tokens", ylabel=ylabel)
-    axis.grid(axis="y")
-    axis.legend(loc="upper left")
+        places = np.arange(len(tokens)) + (index - (len(values) - 1) / 2) * breadth
+        axis.bar(places, heights, breadth, label=name, color=COLOURS[colours[name]])
+    axis.set(ylabel=ylabel)
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(values), handlelength=1.0)
+    _step_axis(axis, tokens)
+    return _finish(figure)
+
+
+def step_panels(
+    values: Mapping[str, Sequence[float]], colours: Mapping[str, str], tokens: Sequence[int]
+) -> Figure:
+    """One row of bars over the steps for each quantity, each on its own axis from zero."""
+    size = (WIDTH, 1.5 * len(values) + 0.6)
+    figure, axes = plt.subplots(len(values), 1, figsize=size, sharex=True, squeeze=False)
+    for axis, (name, heights) in zip(axes[:, 0], values.items(), strict=True):
+        bars = axis.bar(range(len(tokens)), heights, 0.7, color=COLOURS[colours[name]])
+        axis.bar_label(bars, [_three_digits(height) for height in heights], fontsize=8)
+        axis.set(ylabel=name)
+        axis.margins(y=0.15)
+    _step_axis(axes[-1, 0], tokens)
     return _finish(figure)
 
 
@@ -250,7 +273,6 @@ def roofline(
         axis.plot(reach, speed, color=colour)
         axis.plot(peak / bandwidth, peak / 1e12, marker="v", color=colour)
         axis.annotate(name, (reach[-1], speed[-1]), (0, 4), textcoords="offset points", ha="right")
-    low = axis.get_ylim()[0]
     axis.set(xscale="log", yscale="log")
     low = min(b * reach[0] for _, b in devices.values()) / 1e12
     for row, (name, values) in enumerate(points.items()):
@@ -264,7 +286,7 @@ def roofline(
     return _finish(figure)
 
 
-_CENTRED = {"ha": "center", "va": "center", "fontsize": 8}
+_CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8}
 
 
 def _finish(figure: Figure) -> Figure:
@@ -279,6 +301,18 @@ def _as_picture(image: Tensor) -> np.ndarray:
     return values.clamp(0, 1).numpy()
 
 
+def _block_labels(edges: np.ndarray) -> tuple[list[float], list[str]]:
+    """Where to write the numbers of blocks; blocks too small for a number of their own share."""
+    middles, names, start = [], [], 0
+    for step in range(len(edges) - 1):
+        if edges[step + 1] - edges[start] < 0.05 * edges[-1]:
+            continue
+        middles.append((edges[start] + edges[step + 1] - 1) / 2)
+        names.append(", ".join(str(index + 1) for index in range(start, step + 1)))
+        start = step + 1
+    return middles, names
+
+
 def _principal_colours(codebook: Tensor) -> np.ndarray:
     centred = codebook.detach().cpu() - codebook.detach().cpu().mean(dim=0)
     directions = torch.linalg.svd(centred, full_matrices=False)[2][:3]
@@ -290,6 +324,18 @@ def _principal_colours(codebook: Tensor) -> np.ndarray:
 def _write_codes(axis: Axes, codes: Tensor) -> None:
     for (row, column), code in np.ndenumerate(codes.cpu().numpy()):
         axis.text(column, row, str(code), color="white", **_CENTRED)
+
+
+def _step_axis(axis: Axes, tokens: Sequence[int]) -> None:
+    names = [f"{step + 1}\n{count}" for step, count in enumerate(tokens)]
+    axis.set_xticks(range(len(tokens)), names)
+    axis.set_xlabel("step, and below it its tokens")
+    axis.tick_params(axis="x", length=0)
+    axis.grid(axis="y")
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _shares(values: Mapping[str, float]) -> dict[str, float]:
