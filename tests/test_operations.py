@@ -123,7 +123,7 @@ def test_vqvae_counts_agree_with_torch_flop_counter(preset):
     assert total(select(operations, "decoder"), "parameters") == stored
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["mini", "d16", "d30", "d36"])
 def test_transformer_counts_agree_with_torch_flop_counter(preset):
     config, rows = VARConfig.preset(preset), 3
     model = on_meta(lambda: VAR(config))
