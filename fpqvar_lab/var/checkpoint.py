@@ -103,6 +103,8 @@ def _config_of(file: Path, kind: type) -> Any:
     if file.suffix != ".safetensors" or "config" not in (metadata := read_metadata(file)):
         return None
     fields = json.loads(metadata["config"])
+    if fields.keys() != {field.name for field in dataclasses.fields(kind)}:
+        raise ValueError(f"{file}: its configuration is not a {kind.__name__} ({fields})")
     lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
     return kind(**(fields | lists))
 
