@@ -36,8 +36,8 @@ test: $(READY)  ## Lint, type-check, execute the stale pages, build strictly, ru
 	$(VENV) -m pytest tests
 
 lab: $(READY)  ## Open PAGE (book/intro.md) in JupyterLab, every page as a notebook.
-	$(VENV) -m jupytext_config --settings-file .venv/etc/jupyter/labconfig/default_setting_overrides.json set-default-viewer
-	$(VENV) -m jupyterlab $(PAGE)
+	$(VENV) -m jupytext_config --settings-file .venv/etc/jupyter/labconfig/default_setting_overrides.json set-default-viewer markdown myst
+	$(VENV) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url='/lab/tree/$(PAGE)'
 
 serve: book  ## Serve the rendered book at localhost, port PORT (8000).
 	$(VENV) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
