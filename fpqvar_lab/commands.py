@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision.utils import save_image
 
 from fpqvar_lab import data, var
 from fpqvar_lab.var import train as training
@@ -37,12 +36,14 @@ def sample(options: argparse.Namespace) -> None:
         raise ValueError("--weights and --vqvae go together")
     if options.model and options.weights:
         raise ValueError("--model and --weights exclude each other")
+    from torchvision.utils import save_image  # works only beside its own release of torch
+
     model = var.load_var(
         options.weights or options.model or "mini",
         dtype=getattr(torch, options.dtype),
         device=options.device,
     )
-    images = var.sample(
+    _, steps = var.sample(
         model,
         var.load_vqvae(options.vqvae or "mini", device=options.device),
         torch.tensor(options.labels * options.rows, device=options.device),
@@ -51,7 +52,11 @@ def sample(options: argparse.Namespace) -> None:
         top_p=options.top_p,
         more_smooth=options.more_smooth,
         generator=torch.Generator(options.device).manual_seed(options.seed),
+        return_steps=True,
     )
+    images = torch.cat(steps if options.steps else steps[-1:])
+    for side in (2, 3):
+        images = images.repeat_interleave(options.zoom, dim=side)
     save_image(images.float(), out, nrow=len(options.labels), format="png")
     print(out)
 
