@@ -1,0 +1,61 @@
+"""Chains of eager operations over a matrix, in pieces that stay in the processor's cache."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+# Measured: from 2^15 to 2^17 float32 elements a thread lie within 10 % of the best.
+ELEMENTS_PER_THREAD = 1 << 16
+
+
+def map_rows(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """`function` of a matrix (rows, n), computed by blocks of rows; its results (rows, ...) are
+    joined.
+    """
+    if _at_once(rows):
+        return function(rows)
+    return torch.cat([function(block) for block in rows.split(_rows_per_block(rows))])
+
+
+def map_elements(
+    function: Callable[..., Tensor],
+    matrix: Tensor,
+    columns: tuple[Tensor, ...],
+    dtype: torch.dtype,
+) -> Tensor:
+    """An elementwise `function(matrix, *columns)`, computed by blocks.
+
+    Args:
+        function: takes a block (r, c) and the columns' r rows, returns (r, c).
+        matrix: (rows, n).
+        columns: each (rows, 1).
+        dtype: of the result.
+    """
+    if _at_once(matrix):
+        return function(matrix, *columns)
+    result = torch.empty(matrix.shape, dtype=dtype, device=matrix.device)
+    for rows, cells in _blocks(matrix):
+        result[rows, cells] = function(matrix[rows, cells], *(column[rows] for column in columns))
+    return result
+
+
+def _at_once(matrix: Tensor) -> bool:
+    if torch.compiler.is_compiling() or matrix.device.type != "cpu":
+        return True
+    return matrix.numel() <= _block_size()
+
+
+def _block_size() -> int:
+    return ELEMENTS_PER_THREAD * torch.get_num_threads()
+
+
+def _rows_per_block(matrix: Tensor) -> int:
+    return max(_block_size() // matrix.shape[1], 1)
+
+
+def _blocks(matrix: Tensor) -> Iterator[tuple[slice, slice]]:
+    height, width = _rows_per_block(matrix), min(_block_size(), matrix.shape[1])
+    for top in range(0, matrix.shape[0], height):
+        for left in range(0, matrix.shape[1], width):
+            yield slice(top, top + height), slice(left, left + width)

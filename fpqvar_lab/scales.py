@@ -1,0 +1,204 @@
+"""How scales are stored (float32 down to a power of two) and how their size is chosen.
+
+A scale maps a peak magnitude of a row on the largest level of the format. `store` rounds `peak /
+largest` to what the storage can hold; `ScaleMethod`s choose the peak.
+Sources: E4M3 scales under a tensor scale, NVFP4 (NVIDIA); power-of-two scales, OCP Microscaling
+Formats v1.0, section 6.3.
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fpqvar_lab.formats import E4M3FN, round_to
+
+# A margin below float32's largest number, so that the largest level times a scale stays finite
+# whatever way the scale is rounded.
+LARGEST = torch.finfo(torch.float32).max * (1 - 2**-8)
+_E8M0_BIAS = 127
+
+
+class ScaleDtype(enum.Enum):
+    """In what form scales are kept.
+
+    `E4M3` is NVFP4's: OCP E4M3 values (at most 448) relative to one float32 scale for the tensor.
+    `POWER_OF_TWO` is MX's: one byte, the exponent with bias 127. It brings the peak into the binade
+    of the largest level, so what then lies beyond that level saturates (in E2M1, from 6 to 8). The
+    others round to nearest, ties to even. A scale too small for its storage becomes zero, and so
+    does what it scales; one too large becomes the largest, and values saturate.
+    """
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    E4M3 = "e4m3"
+    POWER_OF_TWO = "power-of-two"
+
+
+@dataclass(frozen=True)
+class StoredScale:
+    """Scales as they are kept.
+
+    Args:
+        values: any shape; float32, float16, bfloat16, float8_e4m3fn, or uint8 for exponents with
+            bias 127.
+        tensor_scale: float32, shape (), with which E4M3 values are multiplied.
+    """
+
+    values: Tensor
+    tensor_scale: Tensor | None = None
+
+    def effective(self) -> Tensor:
+        """The scales as float32 numbers, in the shape of `values`."""
+        if self.values.dtype == torch.uint8:
+            return _power_of_two(self.values)
+        values = self.values.float()
+        return values if self.tensor_scale is None else values * self.tensor_scale
+
+    def reshape(self, *shape: int) -> "StoredScale":
+        """The same scales in another shape."""
+        return StoredScale(self.values.reshape(shape), self.tensor_scale)
+
+
+def divide(peak: Tensor, largest: float) -> Tensor:
+    """`peak / largest`, correctly rounded on every device, and kept finite times `largest`.
+
+    CUDA multiplies by the reciprocal when a Python number divides, hence the tensor.
+    """
+    return (peak / torch.full_like(peak, largest)).clamp_max(LARGEST / largest)
+
+
+def store(peak: Tensor, largest: float, dtype: ScaleDtype) -> StoredScale:
+    """Scales that map `peak` on `largest`, rounded to what the storage holds.
+
+    Args:
+        peak: magnitudes, not negative; any shape, float32 or float64.
+        largest: the level to map them on.
+        dtype: the storage.
+    """
+    if dtype is ScaleDtype.POWER_OF_TWO:
+        return StoredScale(_exponents(peak, largest))
+    scale = divide(peak, largest).float()
+    if dtype is ScaleDtype.E4M3:
+        return _store_e4m3(scale)
+    if dtype is ScaleDtype.FLOAT16:
+        scale = scale.clamp_max(torch.finfo(torch.float16).max)
+    return StoredScale(scale.to(getattr(torch, dtype.value)))
+
+
+def _store_e4m3(scale: Tensor) -> StoredScale:
+    tensor_scale = scale.max() / torch.full_like(scale.max(), E4M3FN.max)
+    divisor = torch.where(tensor_scale > 0, tensor_scale, 1.0)
+    return StoredScale(round_to(scale / divisor, E4M3FN).to(torch.float8_e4m3fn), tensor_scale)
+
+
+def _exponents(peak: Tensor, largest: float) -> Tensor:
+    # frexp counts from [0.5, 1), floor(log2) from [1, 2); the difference cancels.
+    exponent = torch.frexp(peak).exponent - torch.frexp(torch.tensor(largest)).exponent.item()
+    smallest = -_E8M0_BIAS
+    exponent = torch.where(peak > 0, exponent, smallest)
+    limit = torch.frexp(torch.tensor(LARGEST / largest)).exponent.item() - 1
+    return (exponent.clamp(smallest, limit) + _E8M0_BIAS).to(torch.uint8)
+
+
+def _power_of_two(biased: Tensor) -> Tensor:
+    # Built from bits: pow() need not be exact. 2^-127 is a float32 subnormal, half the least
+    # normal.
+    bits = biased.int() << 23
+    return torch.where(biased > 0, bits, 1 << 22).view(torch.float32)
+
+
+def shift_up(scale: Tensor, reference: Tensor) -> Tensor:
+    """The least shifts e with `scale <= reference * 2^e`, int8; 0 where `scale` is 0.
+
+    Args:
+        scale: float32, not negative.
+        reference: float32, the same shape, positive where `scale` is, and at least 2^-126 times as
+            large.
+    """
+    mantissa, exponent = torch.frexp(scale)
+    reference_mantissa, reference_exponent = torch.frexp(reference)
+    shift = exponent - reference_exponent + (mantissa > reference_mantissa).int()
+    return torch.where(scale > 0, shift, 0).clamp(-126, 127).to(torch.int8)
+
+
+def shifted(reference: Tensor, shifts: Tensor) -> Tensor:
+    """`reference * 2^shifts`, float32."""
+    return reference * _power_of_two((shifts.int() + _E8M0_BIAS).to(torch.uint8))
+
+
+@dataclass(frozen=True)
+class AbsMax:
+    """The largest magnitude of the row: nothing saturates."""
+
+    def peaks(self, magnitudes: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
+        """Peaks (rows,) of `magnitudes` (rows, n); `error` is not used."""
+        return magnitudes.amax(-1)
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """The magnitude that `percent` per cent of the row's nonzero magnitudes do not exceed (an order
+    statistic).
+
+    Raises:
+        ValueError: when `percent` is not above 0 and at most 100.
+    """
+
+    percent: float = 99.9
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percent <= 100:
+            raise ValueError(f"percent {self.percent} is not in (0, 100]")
+
+    def peaks(self, magnitudes: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
+        """Peaks (rows,) of `magnitudes` (rows, n); `error` is not used."""
+        descending = magnitudes.sort(-1, descending=True).values
+        count = (magnitudes > 0).sum(-1, keepdim=True)
+        rank = torch.ceil(count.double() * self.percent / 100).long()
+        return descending.gather(-1, (count - rank).clamp_min(0)).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class MseSearch:
+    """The largest magnitude times the ratio with the least squared error of the row, the first of
+    equals.
+
+    Args:
+        ratios: those tried. Each costs one quantization of the tensor.
+
+    Raises:
+        ValueError: when there are none, or one is not positive.
+    """
+
+    ratios: tuple[float, ...] = tuple(1 - index / 40 for index in range(21))
+
+    def __post_init__(self) -> None:
+        if not self.ratios or min(self.ratios) <= 0:
+            raise ValueError(f"ratios {self.ratios} must be positive, and at least one")
+
+    def peaks(self, magnitudes: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
+        """Peaks (rows,) of `magnitudes` (rows, n), by `error(peaks) -> (rows,)`."""
+        largest = magnitudes.amax(-1)
+        best = largest * self.ratios[0]
+        least = error(best)
+        for ratio in self.ratios[1:]:
+            peaks = largest * ratio
+            errors = error(peaks)
+            best = torch.where(errors < least, peaks, best)
+            least = torch.minimum(errors, least)
+        return best
+
+
+ScaleMethod = AbsMax | Percentile | MseSearch
+
+ABSMAX = AbsMax()
+MSE = MseSearch()
+
+
+def percentile(percent: float) -> Percentile:
+    """A `Percentile`: the magnitude that `percent` per cent do not exceed."""
+    return Percentile(percent)
