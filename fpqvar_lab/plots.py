@@ -12,19 +12,23 @@ expression of a notebook cell it is shown once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from IPython.core.getipython import get_ipython
+from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 from torch import Tensor
 
 WIDTH = 6.4
-"""Width of a figure in inches: at a page's full column its text is as large as the prose."""
+"""All figures are this many inches wide; in a page's column their text is as large as the prose."""
 
 LAYER_COLOURS = {
     "mat_qkv": "#332288",
@@ -60,7 +64,7 @@ STEP_MAP = mpl.colormaps["viridis"]
 STYLE: dict[str, Any] = {
     "figure.figsize": (WIDTH, 3.2),
     "figure.facecolor": "white",
-    "figure.dpi": 110,
+    "figure.dpi": 220,  # a page is about 700 CSS pixels wide: two points of the picture for each
     "savefig.facecolor": "white",
     "figure.constrained_layout.use": True,
     "font.size": 10,
@@ -82,15 +86,10 @@ STYLE: dict[str, Any] = {
 
 
 def use_house_style() -> None:
-    """Set the style for this process; in a notebook, show figures as PNG of twice the density."""
+    """Set the style for this process; in a notebook, show figures uncropped."""
     plt.style.use(STYLE)
-    try:
-        from IPython import get_ipython
-        from matplotlib_inline.backend_inline import set_matplotlib_formats
-    except ImportError:
-        return
     if get_ipython() is not None:
-        set_matplotlib_formats("retina", bbox_inches=None)  # cropping would vary the text's size
+        set_matplotlib_formats("png", bbox_inches=None)  # cropping would vary the text's size
 
 
 def step_colour(step: int, steps: int) -> tuple[float, float, float, float]:
@@ -112,7 +111,8 @@ def picture_grid(
     """
     down, across = len(pictures), max(len(row) for row in pictures)
     margin = 0.075 * max((len(row) for row in rows), default=0)
-    height = (WIDTH - margin) / across * down + (0.25 if columns else 0.0)
+    side = min((WIDTH - margin) / across, 1.2)
+    height = side * down + (0.25 if columns else 0.0)
     close = ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     size = (WIDTH, height)
     figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout=close)
@@ -126,6 +126,22 @@ def picture_grid(
     for axis, title in zip(axes[:, 0], rows, strict=False):
         axis.text(-0.08, 0.5, title, transform=axis.transAxes, ha="right", va="center")
     return _finish(figure)
+
+
+def table(rows: Mapping[str, Mapping[str, object]], precision: int = 1) -> HTML:
+    """A table that scrolls by itself where the page is too narrow for it.
+
+    Args:
+        rows: for each row's name its cells by column title.
+        precision: digits after the point of floating point numbers.
+    """
+    titles = next(iter(rows.values()))
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in ("", *titles))
+    body = "".join(_table_row(name, cells, precision) for name, cells in rows.items())
+    return HTML(
+        '<div style="overflow-x: auto" tabindex="0"><table class="dataframe">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def token_maps(codes: Sequence[Tensor], codebook: Tensor) -> Figure:
@@ -324,6 +340,12 @@ def _principal_colours(codebook: Tensor) -> np.ndarray:
 def _write_codes(axis: Axes, codes: Tensor) -> None:
     for (row, column), code in np.ndenumerate(codes.cpu().numpy()):
         axis.text(column, row, str(code), color="white", **_CENTRED)
+
+
+def _table_row(name: str, cells: Mapping[str, object], precision: int) -> str:
+    texts = [f"{c:.{precision}f}" if isinstance(c, float) else str(c) for c in cells.values()]
+    row = "".join(f"<td>{escape(text)}</td>" for text in texts)
+    return f'<tr><th scope="row">{escape(name)}</th>{row}</tr>'
 
 
 def _step_axis(axis: Axes, tokens: Sequence[int]) -> None:

@@ -112,6 +112,18 @@ def test_a_grey_picture_keeps_its_values(figures):
     assert image.get_array().shape == (8, 8)
 
 
+def test_a_table_rounds_what_is_broken_and_keeps_what_is_whole():
+    text = plots.table({"a": {"x": 1.25, "n": 3}, "b": {"x": 10.0, "n": 40}}, precision=1).data
+    for cell in (
+        '<th scope="row">a</th>',
+        "<td>1.2</td>",
+        "<td>3</td>",
+        "<td>10.0</td>",
+        "<td>40</td>",
+    ):
+        assert cell in text
+
+
 def linear(code):
     channels = np.array(mpl.colors.to_rgb(code))
     return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
