@@ -20,6 +20,12 @@ def _labels(text: str) -> list[int]:
     return labels
 
 
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fpqvar-lab",
@@ -61,7 +67,7 @@ def _add_sample(subparsers: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--labels", type=_labels, default=list(range(10)), help="0-9 or 1,3,7 (default 0-9)"
     )
-    sub.add_argument("--rows", type=int, default=1, help="pictures of each label (default 1)")
+    sub.add_argument("--rows", type=_positive, default=1, help="pictures of each label (default 1)")
     sub.add_argument("--seed", type=int, default=0, help="default 0")
     sub.add_argument("--cfg", type=float, default=1.5, help="guidance strength (default 1.5)")
     sub.add_argument("--top-k", type=int, default=900, help="codes kept (default 900; 0: all)")
@@ -71,6 +77,8 @@ def _add_sample(subparsers: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--more-smooth", action="store_true", help="mix codes: prettier, not for scores"
     )
+    sub.add_argument("--steps", action="store_true", help="show the picture after each step too")
+    sub.add_argument("--zoom", type=_positive, default=1, help="enlarge by this whole factor")
     sub.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     sub.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     sub.add_argument("--out", type=Path, default=Path("samples.png"), help="default samples.png")
@@ -88,7 +96,9 @@ def _add_train(subparsers: argparse._SubParsersAction) -> None:
     )
     sub = _command(subparsers, "train", "train the mini models on Fashion-MNIST", examples)
     sub.add_argument("what", choices=("vqvae", "classifier", "var"))
-    sub.add_argument("--epochs", type=float, help="passes over the 60,000 training pictures")
+    sub.add_argument(
+        "--epochs", type=float, metavar="N", help="passes over the 60,000 training pictures"
+    )
     sub.add_argument("--batch-size", type=int)
     sub.add_argument("--learning-rate", type=float)
     sub.add_argument("--seed", type=int, default=0, help="default 0")

@@ -69,3 +69,11 @@ def test_the_console_command_answers():
     )
     assert done.returncode == 0
     assert "sample" in done.stdout
+
+
+def test_steps_and_zoom_enlarge_the_grid(tmp_path):
+    """Five steps below each other, each picture twice as large."""
+    arguments = ["sample", "--labels", "0-1", "--steps", "--zoom", "2"]
+    assert run(*arguments, "--out", str(tmp_path / "a.png")) == 0
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (2 * 58 + 2, 5 * 58 + 2)
