@@ -95,7 +95,7 @@ def activation_errors(
         granularity: groups of 128 channels by default.
 
     Returns:
-        sum |x - q(x)|^2 / sum |x|^2 for each name, or the absolute sum if all values are 0.
+        ``sum |x - q(x)|^2 / sum |x|^2`` for each name, or the absolute sum if all values are 0.
 
     Raises:
         ValueError: when there are no batches, or shapes do not fit.

@@ -219,8 +219,8 @@ ScaleRatio = Literal["free", "power-of-two"]
 
 @dataclass(frozen=True)
 class DualFormat:
-    """Two formats that share a code: the sign bit selects the half (arXiv 2505.16335, section 4 of
-    the paper).
+    """Two formats that share a code: the sign bit selects the half (FPQVAR, arXiv
+    2505.16335).
 
     Args:
         negative: the format whose magnitudes lie below zero.
@@ -246,7 +246,7 @@ class DualFormat:
 
     @property
     def bits(self) -> int:
-        """Bits of a code: the sign and the wider half's magnitude."""
+        """Bits of a code, the sign and the wider half's magnitude."""
         return max(self.negative.bits, self.positive.bits)
 
     @property
@@ -272,7 +272,7 @@ class DualFormat:
 
     @property
     def binades(self) -> tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]:
-        """The halves' binades: (negative, positive)."""
+        """The binades of the two halves, (negative, positive)."""
         return self.negative.binades, self.positive.binades
 
     def __repr__(self) -> str:

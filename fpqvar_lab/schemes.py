@@ -231,7 +231,7 @@ def scheme_for(fmt: Format, rounding: Rounding) -> Scheme:
 
 
 def by_absmax(scheme: Scheme) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """The whole of the default quantization as one function: rows -> (values, *peaks)."""
+    """The whole of the default quantization as one function: ``rows -> (values, *peaks)``."""
 
     def quantize(rows: Tensor) -> tuple[Tensor, ...]:
         peaks = scheme.peaks(rows, ABSMAX, ScaleDtype.FLOAT32)
