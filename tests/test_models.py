@@ -106,7 +106,8 @@ def test_samples_are_almost_as_good_as_reconstructions(name, classifier, test_se
     fid = fid_statistics_to_metric(ours, real, verbose=False)[key]
     floor = fid_statistics_to_metric(codec, real, verbose=False)[key]
     print(
-        f"{name}: agreement {accuracy(classifier, drawn, labels):.4f}, FID {fid:.2f}, of reconstructions {floor:.2f}"
+        f"{name}: agreement {accuracy(classifier, drawn, labels):.4f}, FID {fid:.2f},"
+        f" of reconstructions {floor:.2f}"
     )
     assert accuracy(classifier, drawn, labels) >= 0.93
     assert fid <= 1.6 * floor
