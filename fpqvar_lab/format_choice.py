@@ -61,8 +61,8 @@ def choose_formats(
         granularity: of both; groups of 128 input channels by default.
 
     Returns:
-        The choice; an error is sum |x W^T - q(x) q(W)^T|^2 / sum |x W^T|^2, or the absolute sum if
-        all outputs are 0. Of equal errors the earlier candidate wins.
+        The choice; an error is ``sum |x W^T - q(x) q(W)^T|^2 / sum |x W^T|^2``, or the absolute
+        sum if all outputs are 0. Of equal errors the earlier candidate wins.
 
     Raises:
         ValueError: when there are no activations or no candidates, or shapes do not fit.
