@@ -32,6 +32,7 @@ class _Kernel:
         self._function = function
         self._compiled: Callable[..., Any] | None = None
 
+    @torch.no_grad()  # so that calls with and without gradients share one compilation
     def __call__(self, *tensors: Tensor) -> Any:
         if self._compiled is None:
             return self._first_call(*tensors)
@@ -61,7 +62,7 @@ def can_compile(scheme: Scheme, rows: Tensor) -> bool:
 
 
 def quantize_by_absmax(scheme: Scheme, rows: Tensor) -> tuple[Tensor, ...]:
-    """(values, *peaks) of rows (r, n), n short, by absolute maximum and float32 scales, in one
+    """``(values, *peaks)`` of rows (r, n), n short, by absolute maximum and float32 scales, in one
     pass.
     """
     # Only the number of rows may vary: with a fixed length the loop over a row needs no remainder.

@@ -1,7 +1,7 @@
 """How scales are stored (float32 down to a power of two) and how their size is chosen.
 
-A scale maps a peak magnitude of a row on the largest level of the format. `store` rounds `peak /
-largest` to what the storage can hold; `ScaleMethod`s choose the peak.
+A scale maps a peak magnitude of a row on the largest level of the format. `store` rounds the
+quotient of the two to what the storage can hold; the methods `AbsMax` etc. choose the peak.
 Sources: E4M3 scales under a tensor scale, NVFP4 (NVIDIA); power-of-two scales, OCP Microscaling
 Formats v1.0, section 6.3.
 """
@@ -66,9 +66,10 @@ class StoredScale:
 def divide(peak: Tensor, largest: float) -> Tensor:
     """`peak / largest`, correctly rounded on every device, and kept finite times `largest`.
 
-    CUDA multiplies by the reciprocal when a Python number divides, hence the tensor.
+    CUDA multiplies by the reciprocal when a Python number divides, hence the tensor. The peak of a
+    half without elements can be -0.0, hence the magnitude.
     """
-    return (peak / torch.full_like(peak, largest)).clamp_max(LARGEST / largest)
+    return (peak.abs() / torch.full_like(peak, largest)).clamp_max(LARGEST / largest)
 
 
 def store(peak: Tensor, largest: float, dtype: ScaleDtype) -> StoredScale:

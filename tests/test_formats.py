@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from gfloat import formats as gf  # type: ignore[import-untyped]
+from gfloat import formats as gf
 from gfloat.types import Domain, FormatInfo  # type: ignore[import-untyped]
 from torch import Tensor
 

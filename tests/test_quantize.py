@@ -163,6 +163,9 @@ def test_zeros_keep_their_sign():
     x = torch.tensor([[-0.0, 0.0, -1e-3, 6.0]])
     for fmt in (E2M1, DUAL_FP4):
         assert torch.signbit(Quantizer(fmt, PER_TOKEN)(x)).tolist() == [[True, False, True, False]]
+    below = torch.tensor([[-0.0, -0.0, -1.0]])
+    for fmt in (E2M1, DUAL_FP4, DUAL_FP4_POW2):
+        assert torch.signbit(Quantizer(fmt, PER_TOKEN)(below)).all()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
