@@ -15,7 +15,7 @@ from fpqvar_lab.var import train as training
 
 SCHEDULES: dict[str, dict[str, Any]] = {
     "vqvae": {"epochs": 5.0, "batch_size": 64, "learning_rate": 1e-3, "weight_decay": 1e-4},
-    "classifier": {"epochs": 12.0, "batch_size": 128, "learning_rate": 2e-3, "weight_decay": 0.05},
+    "classifier": {"epochs": 8.0, "batch_size": 128, "learning_rate": 2e-3, "weight_decay": 0.05},
     "var": {"epochs": 5.0, "batch_size": 64, "learning_rate": 1e-3, "weight_decay": 0.05},
 }
 
