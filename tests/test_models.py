@@ -56,7 +56,8 @@ def _cross_entropy(name: str, images: torch.Tensor, labels: torch.Tensor) -> flo
     with torch.inference_mode():
         codes = vqvae.encode(images)
         logits = var(labels, vqvae.teacher_forcing_input(codes))
-    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.cat(codes, 1).flatten())
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.cat(codes, 1).flatten())
+    return loss.item()
 
 
 def test_the_outlier_models_loss_is_within_2_percent(test_set):
