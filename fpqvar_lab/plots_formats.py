@@ -20,6 +20,7 @@ from fpqvar_lab.plots import COLOURS, FAINT, WIDTH
 
 DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
 MARKERS = "osD^v"
+_LEAST_BITS_APART = 0.2
 
 
 def number_lines(rows: Mapping[str, Sequence[float]], families: Mapping[str, str]) -> Figure:
@@ -92,7 +93,7 @@ def errors_against_bits(
     Args:
         panels: title -> series -> point's name -> (bits for each value, error).
         families: series -> key of `COLOURS`.
-        named: the series whose points' names are written beside them.
+        named: the series whose points' names are written beside them, where there is room.
     """
     size = (WIDTH, 3.5)
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
@@ -100,8 +101,8 @@ def errors_against_bits(
         for name, points in series.items():
             bits, errors = zip(*points.values(), strict=True)
             axis.plot(bits, errors, label=name, **_style(name, families, markers=True))
-            for point, place in points.items() if name in named else ():
-                axis.annotate(point, place, (3, 5), textcoords="offset points", fontsize=8)
+            if name in named:
+                _name_points(axis, points)
         axis.set(title=title, xlabel="stored bits a value")
         _plain_log(axis)
         axis.grid(axis="y", which="both")
@@ -158,10 +159,18 @@ def _dress(axis: Axes, entries: int) -> None:
     axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(entries, 5), handlelength=2.4)
 
 
+def _name_points(axis: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    last = -np.inf
+    for name, (bits, error) in points.items():
+        if bits - last >= _LEAST_BITS_APART:
+            axis.annotate(name, (bits, error), (3, 5), textcoords="offset points", fontsize=8)
+            last = bits
+
+
 def _plain_log(axis: Axes) -> None:
-    """A logarithmic axis that reads 0.01, 0.02, 0.05, 0.1."""
+    """A logarithmic axis with plain numbers, close enough for less than a decade."""
     axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_locator(NullLocator())
 
