@@ -34,6 +34,7 @@ from fpqvar_lab.rounding import (
     Rounding,
     round_to_integer,
 )
+from fpqvar_lab.selection import negative_mask, select
 
 __all__ = [
     "DUAL_FP4",
@@ -149,7 +150,7 @@ def round_to(x: Tensor, fmt: Format, rounding: Rounding = TIES_TO_EVEN) -> Tenso
     if isinstance(fmt, DualFormat):
         below = fmt.negative.magnitudes.round(x.clamp_max(0), rounding)
         above = fmt.positive.magnitudes.round(x.clamp_min(0), rounding)
-        return torch.where(torch.signbit(x), below, above)
+        return select(negative_mask(x), below, above)
     if isinstance(fmt, IntFormat) and not fmt.symmetric:
         # Two's complement has a single zero.
         return round_to_integer(x.clamp(fmt.min, fmt.max), rounding) + 0.0
@@ -192,15 +193,15 @@ def encode_levels(levels: Tensor, fmt: Format) -> Tensor:
     """`encode` without the rounding: `levels` (float32) hold nothing but levels of the fmt."""
     if isinstance(fmt, IntFormat) and not fmt.symmetric:
         return levels.to(torch.int16).bitwise_and_(2**fmt.bits - 1).to(torch.uint8)
-    sign = torch.signbit(levels)
+    negative = negative_mask(levels)
     magnitudes = levels.abs()
     if isinstance(fmt, DualFormat):
         below = fmt.negative.magnitudes.indices(magnitudes.clamp_max(fmt.negative.max))
         above = fmt.positive.magnitudes.indices(magnitudes.clamp_max(fmt.positive.max))
-        index = torch.where(sign, below, above)
+        index = select(negative, below.float(), above.float())
     else:
         index = fmt.magnitudes.indices(magnitudes)
-    return index.to(torch.uint8).bitwise_or_(sign.to(torch.uint8) << (fmt.bits - 1))
+    return (index.int() | (negative & 2 ** (fmt.bits - 1))).to(torch.uint8)
 
 
 def decode(codes: Tensor, fmt: Format) -> Tensor:

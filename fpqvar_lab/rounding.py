@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_INTEGER_OF = {torch.float32: torch.int32, torch.float64: torch.int64}
+from fpqvar_lab.selection import INTEGER_OF, select
+
 _EXPONENT_MASK = {torch.float32: 0x7F800000, torch.float64: 0x7FF0000000000000}
 _FLOAT32_FRACTION_BITS = 23
 _FLOAT32_BIAS = 127
@@ -48,9 +49,9 @@ def round_to_integer(t: Tensor, rounding: Rounding) -> Tensor:
     """
     nearest = torch.round(t)
     if rounding is TIES_TO_POSITIVE:
-        return torch.where(t - nearest == 0.5, nearest + 1, nearest)
+        return select(t - nearest == 0.5, nearest + 1, nearest)
     if rounding is TIES_TO_NEGATIVE:
-        return torch.where(nearest - t == 0.5, nearest - 1, nearest)
+        return select(nearest - t == 0.5, nearest - 1, nearest)
     return nearest
 
 
@@ -65,9 +66,12 @@ class Uniform:
     def levels(self) -> tuple[float, ...]:
         return tuple(index * self.step for index in range(self.count))
 
+    @property
+    def maximum(self) -> float:
+        return (self.count - 1) * self.step
+
     def round(self, x: Tensor, rounding: Rounding) -> Tensor:
-        limit = self.levels[-1]
-        t = x.clamp(-limit, limit) * (1 / self.step)
+        t = x.clamp(-self.maximum, self.maximum) * (1 / self.step)
         return round_to_integer(t, rounding) * self.step
 
     def indices(self, magnitudes: Tensor) -> Tensor:
@@ -116,7 +120,7 @@ class Binades:
         """The start of each element's binade, 2^lowest for subnormals."""
         if torch.compiler.is_compiling():
             return self._power_by_comparison(x.abs())
-        bits = x.contiguous().view(_INTEGER_OF[x.dtype]) & _EXPONENT_MASK[x.dtype]
+        bits = x.contiguous().view(INTEGER_OF[x.dtype]) & _EXPONENT_MASK[x.dtype]
         return bits.view(x.dtype).clamp_min(2.0**self.lowest)
 
     def _power_by_comparison(self, magnitudes: Tensor) -> Tensor:
@@ -132,7 +136,7 @@ class Binades:
         odd = torch.zeros_like(t, dtype=torch.bool)
         for exponent in range(self.lowest + 1, self.highest, 2):
             odd = odd | (power == 2.0**exponent)
-        return torch.where(odd & (t.abs() == 1.5), torch.sign(t), nearest)
+        return select(odd & (t.abs() == 1.5), torch.sign(t), nearest)
 
     def indices(self, magnitudes: Tensor) -> Tensor:
         power = self._power_below(magnitudes)
@@ -146,6 +150,10 @@ class Table:
     """Any ascending magnitudes that begin with 0; `levels` are float32 numbers."""
 
     levels: tuple[float, ...]
+
+    @property
+    def maximum(self) -> float:
+        return self.levels[-1]
 
     def round(self, x: Tensor, rounding: Rounding) -> Tensor:
         levels = torch.tensor(self.levels, dtype=x.dtype, device=x.device)

@@ -27,6 +27,7 @@ from fpqvar_lab.scales import (
     shifted,
     store,
 )
+from fpqvar_lab.selection import negative_mask, select
 
 Columns = tuple[Tensor, ...]
 
@@ -124,6 +125,8 @@ class Dual:
         return Symmetric(self.format.positive, self.rounding)
 
     def peaks(self, rows: Tensor, method: ScaleMethod, dtype: ScaleDtype) -> Columns:
+        if isinstance(method, AbsMax):
+            return _extremes(rows)
         below = map_rows(lambda block: self._below.peaks_of(_negative(block), method, dtype), rows)
         above = map_rows(lambda block: self._above.peaks_of(_positive(block), method, dtype), rows)
         return below, above
@@ -155,14 +158,14 @@ class Dual:
         return scales.negative.effective().reshape(-1, 1), above
 
     def levels(self, rows: Tensor, below: Tensor, above: Tensor) -> Tensor:
-        is_negative = rows < 0
-        quotients = rows / torch.where(is_negative, _divisor(below), _divisor(above))
+        negative_half = negative_mask(rows)
+        quotients = rows / select(negative_half, _divisor(below), _divisor(above)).to(rows.dtype)
         negative = self.format.negative.magnitudes.round(quotients, self.rounding)
         positive = self.format.positive.magnitudes.round(quotients, self.rounding)
-        return torch.where(is_negative, negative, positive)
+        return select(negative_half, negative, positive)
 
     def values(self, levels: Tensor, below: Tensor, above: Tensor) -> Tensor:
-        return levels * torch.where(levels < 0, below, above)
+        return levels * select(negative_mask(levels), below, above)
 
     def quantize(self, rows: Tensor, below: Tensor, above: Tensor) -> Tensor:
         return self.values(self.levels(rows, below, above), below, above)
@@ -188,8 +191,7 @@ class Affine:
     def peaks(self, rows: Tensor, method: ScaleMethod, dtype: ScaleDtype) -> Columns:
         if not isinstance(method, AbsMax):
             raise ValueError(f"scale {method}: min-max quantization has only ABSMAX")
-        below = map_rows(lambda block: _negative(block).amax(-1), rows)
-        return below, map_rows(lambda block: _positive(block).amax(-1), rows)
+        return _extremes(rows)
 
     def store(self, peaks: Columns, dtype: ScaleDtype) -> Scales:
         below, above = peaks
@@ -243,6 +245,12 @@ def by_absmax(scheme: Scheme) -> Callable[[Tensor], tuple[Tensor, ...]]:
 
 def _divisor(scale: Tensor) -> Tensor:
     return torch.where(scale > 0, scale, 1.0)
+
+
+def _extremes(rows: Tensor) -> Columns:
+    """How far each row (rows, n) reaches below and above zero: (rows,) each, not negative."""
+    lowest = map_rows(lambda block: block.amin(-1), rows)
+    return _negative(lowest), _positive(map_rows(lambda block: block.amax(-1), rows))
 
 
 def _negative(rows: Tensor) -> Tensor:
