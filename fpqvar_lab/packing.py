@@ -3,16 +3,26 @@
 The first code takes the lowest bits of the first byte. `pack` fills the last word with zero codes.
 """
 
-import functools
 import math
 
 import torch
 from torch import Tensor
 
+# An integer with a byte for each code of a word, in little-endian order, that of all machines torch
+# runs on. The top bit of a word is never set, for codes here have fewer than 8 bits.
+_WORD = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+# Codes at a time: some hundred kilobytes, which stay in the processor's cache.
+_BLOCK = 1 << 18
+
 
 def codes_per_word(bits: int) -> int:
     """How many codes of `bits` bits fill the smallest whole number of bytes: 2 for 4, 4 for 6."""
     return math.lcm(bits, 8) // bits
+
+
+def _bytes(bits: int) -> int:
+    return codes_per_word(bits) * bits // 8
 
 
 def packed_size(count: int, bits: int) -> int:
@@ -43,26 +53,22 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     missing = -flat.numel() % per_word
     if missing:
         flat = torch.cat([flat, flat.new_zeros(missing)])
-    columns = flat.view(-1, per_word)
-    packed = torch.stack([_byte(columns, byte, bits) for byte in range(per_word * bits // 8)], -1)
-    return packed.flatten()
+    if flat.storage_offset() % per_word:
+        flat = flat.clone()
+    packed = torch.empty(packed_size(flat.numel(), bits), dtype=torch.uint8, device=codes.device)
+    blocks = zip(flat.split(_BLOCK), packed.split(_BLOCK // 8 * bits), strict=True)
+    for block, target in blocks:
+        words = _squeeze(block.view(_WORD[per_word]), bits)
+        target.copy_(words.view(torch.uint8).view(-1, per_word)[:, : _bytes(bits)].flatten())
+    return packed
 
 
-def _byte(columns: Tensor, byte: int, bits: int) -> Tensor:
-    """Byte `byte` of each word; a shift of uint8 drops what belongs to the next byte."""
-    offsets = [index * bits - 8 * byte for index in range(columns.shape[1])]
-    parts = [
-        _shift(columns[:, index], offset)
-        for index, offset in enumerate(offsets)
-        if -bits < offset < 8
-    ]
-    return functools.reduce(torch.bitwise_or, parts)
-
-
-def _shift(column: Tensor, offset: int) -> Tensor:
-    if offset == 0:
-        return column
-    return column << offset if offset > 0 else column >> -offset
+def _squeeze(words: Tensor, bits: int) -> Tensor:
+    """Words with a code in each byte to words with the codes side by side at the bottom."""
+    result = words & (2**bits - 1)
+    for index in range(1, codes_per_word(bits)):
+        result |= (words >> (index * (8 - bits))) & ((2**bits - 1) << (index * bits))
+    return result
 
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
@@ -86,19 +92,22 @@ def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
         raise ValueError(f"packed has {packed.numel()} bytes; {count} codes take {expected}")
     if bits == 8:
         return packed.clone()
-    per_word = codes_per_word(bits)
-    words = packed.view(-1, per_word * bits // 8)
-    codes = torch.stack([_code(words, index, bits) for index in range(per_word)], -1)
-    return codes.flatten()[:count]
+    per_word, size = codes_per_word(bits), _bytes(bits)
+    codes = torch.empty(packed.numel() // size * per_word, dtype=torch.uint8, device=packed.device)
+    blocks = zip(packed.split(_BLOCK // 8 * bits), codes.split(_BLOCK), strict=True)
+    for block, target in blocks:
+        padded = torch.nn.functional.pad(block.view(-1, size), (0, per_word - size))
+        words = _spread(padded.view(_WORD[per_word]).flatten(), bits)
+        target.copy_(words.view(torch.uint8))
+    return codes[:count]
 
 
-def _code(words: Tensor, index: int, bits: int) -> Tensor:
-    byte, offset = divmod(index * bits, 8)
-    code = _shift(words[:, byte], -offset)
-    if offset + bits > 8:
-        code = code | words[:, byte + 1] << (8 - offset)
-    # After a shift down from the top of the byte nothing is left above the code.
-    return code if offset + bits == 8 else code & (2**bits - 1)
+def _spread(words: Tensor, bits: int) -> Tensor:
+    """The inverse of `_squeeze`."""
+    result = words & (2**bits - 1)
+    for index in range(1, codes_per_word(bits)):
+        result |= (words & ((2**bits - 1) << (index * bits))) << (index * (8 - bits))
+    return result
 
 
 def _require(data: Tensor, name: str, bits: int) -> None:

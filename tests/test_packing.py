@@ -38,6 +38,13 @@ def test_non_contiguous_codes_are_packed_in_order():
     assert torch.equal(unpack(pack(codes, 6), 6, 12), codes.flatten())
 
 
+def test_codes_at_an_odd_address_and_in_several_blocks_survive():
+    codes = torch.randint(0, 64, (2**18 * 2 + 9,), dtype=torch.uint8)[1:]
+    assert torch.equal(unpack(pack(codes, 6), 6, codes.numel()), codes)
+    expected = sum(int(code) << (6 * place) for place, code in enumerate(codes[-8:]))
+    assert int.from_bytes(bytes(pack(codes, 6)[-6:].tolist()), "little") == expected
+
+
 def test_packing_does_not_share_memory():
     codes = torch.zeros(4, dtype=torch.uint8)
     pack(codes, 8).fill_(1)
