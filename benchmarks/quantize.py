@@ -82,6 +82,7 @@ def by_gfloat(x: Tensor) -> Tensor:
 
     quotients, scale = scaled(x)
     rounded = gfloat.round_ndarray(format_info_ocp_e2m1, quotients.numpy(), sat=True)
+    rounded = rounded.astype(np.float32)
     return (torch.from_numpy(rounded) * scale).view_as(x)
 
 

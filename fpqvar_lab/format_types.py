@@ -30,7 +30,7 @@ class _Signed:
     @property
     def max(self) -> float:
         """The largest level."""
-        return self.magnitudes.levels[-1]
+        return self.magnitudes.maximum
 
     @property
     def min(self) -> float:

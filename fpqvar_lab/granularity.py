@@ -18,15 +18,19 @@ class PerTensor:
     """One scale for the whole tensor; scales have shape ()."""
 
     def rows(self, x: Tensor) -> Tensor:
+        """`x` as a matrix (rows, n); each row shares a scale."""
         return x.reshape(1, -1)
 
     def restore(self, rows: Tensor, shape: Shape) -> Tensor:
+        """The inverse of `rows`: a matrix back in the tensor's shape."""
         return rows.reshape(shape)
 
     def row_length(self, shape: Shape) -> int:
+        """How many elements share a scale."""
         return math.prod(shape)
 
     def scale_shape(self, shape: Shape) -> Shape:
+        """The shape of the scales; raises `ValueError` where `shape` does not fit."""
         _require_elements(shape)
         return ()
 
@@ -36,15 +40,19 @@ class PerChannel:
     """One scale for each index of the first dimension: the rows of a weight (out_channels, ...)."""
 
     def rows(self, x: Tensor) -> Tensor:
+        """`x` as a matrix (rows, n); each row shares a scale."""
         return x.reshape(x.shape[0], -1)
 
     def restore(self, rows: Tensor, shape: Shape) -> Tensor:
+        """The inverse of `rows`: a matrix back in the tensor's shape."""
         return rows.reshape(shape)
 
     def row_length(self, shape: Shape) -> int:
+        """How many elements share a scale."""
         return math.prod(shape[1:])
 
     def scale_shape(self, shape: Shape) -> Shape:
+        """The shape of the scales; raises `ValueError` where `shape` does not fit."""
         _require_elements(shape)
         if len(shape) < 2:
             raise ValueError(
@@ -58,15 +66,19 @@ class PerToken:
     """One scale for each vector along the last dimension: activations (..., channels)."""
 
     def rows(self, x: Tensor) -> Tensor:
+        """`x` as a matrix (rows, n); each row shares a scale."""
         return x.reshape(-1, x.shape[-1])
 
     def restore(self, rows: Tensor, shape: Shape) -> Tensor:
+        """The inverse of `rows`: a matrix back in the tensor's shape."""
         return rows.reshape(shape)
 
     def row_length(self, shape: Shape) -> int:
+        """How many elements share a scale."""
         return shape[-1]
 
     def scale_shape(self, shape: Shape) -> Shape:
+        """The shape of the scales; raises `ValueError` where `shape` does not fit."""
         _require_elements(shape)
         if not shape:
             raise ValueError("x has shape (); per-token needs (..., channels)")
@@ -92,16 +104,20 @@ class PerGroup:
             raise ValueError(f"size {self.size} is not positive")
 
     def rows(self, x: Tensor) -> Tensor:
+        """`x` as a matrix (rows, n); each row shares a scale."""
         return x.movedim(self.dim, -1).reshape(-1, self.size)
 
     def restore(self, rows: Tensor, shape: Shape) -> Tensor:
+        """The inverse of `rows`: a matrix back in the tensor's shape."""
         moved = self._moved(shape)
         return rows.reshape(moved).movedim(-1, self.dim).contiguous()
 
     def row_length(self, shape: Shape) -> int:
+        """How many elements share a scale."""
         return self.size
 
     def scale_shape(self, shape: Shape) -> Shape:
+        """The shape of the scales; raises `ValueError` where `shape` does not fit."""
         _require_elements(shape)
         if not -len(shape) <= self.dim < len(shape):
             raise ValueError(

@@ -185,7 +185,7 @@ def _kinds() -> dict[str, Any]:
     # Imported late: the quantizer makes quantized tensors.
     from fpqvar_lab.quantize import Quantizer
 
-    found = {name: thing for module in _MODULES for name, thing in vars(module).items()}
-    return {name: thing for name, thing in found.items() if isinstance(thing, type)} | {
-        "Quantizer": Quantizer
-    }
+    things = [thing for module in _MODULES for thing in vars(module).values()]
+    names = {module.__name__ for module in _MODULES}
+    kinds = [thing for thing in things if isinstance(thing, type) and thing.__module__ in names]
+    return {kind.__name__: kind for kind in [*kinds, Quantizer]}
