@@ -12,6 +12,7 @@ expression of a notebook cell it is shown once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -20,7 +21,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from IPython.core.getipython import get_ipython
-from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -128,7 +128,17 @@ def picture_grid(
     return _finish(figure)
 
 
-def table(rows: Mapping[str, Mapping[str, object]], precision: int = 1) -> HTML:
+@dataclass(frozen=True)
+class Table:
+    """A table that a notebook shows as HTML."""
+
+    html: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def table(rows: Mapping[str, Mapping[str, object]], precision: int = 1) -> Table:
     """A table that scrolls by itself where the page is too narrow for it.
 
     Args:
@@ -138,7 +148,7 @@ def table(rows: Mapping[str, Mapping[str, object]], precision: int = 1) -> HTML:
     titles = next(iter(rows.values()))
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in ("", *titles))
     body = "".join(_table_row(name, cells, precision) for name, cells in rows.items())
-    return HTML(
+    return Table(
         '<div style="overflow-x: auto" tabindex="0"><table class="dataframe">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )

@@ -113,7 +113,7 @@ def test_a_grey_picture_keeps_its_values(figures):
 
 
 def test_a_table_rounds_what_is_broken_and_keeps_what_is_whole():
-    text = plots.table({"a": {"x": 1.25, "n": 3}, "b": {"x": 10.0, "n": 40}}, precision=1).data
+    text = plots.table({"a": {"x": 1.25, "n": 3}, "b": {"x": 10.0, "n": 40}}, precision=1).html
     for cell in (
         '<th scope="row">a</th>',
         "<td>1.2</td>",
