@@ -117,7 +117,7 @@ def vanishing_shares(rows: Mapping[str, Mapping[str, Tensor]], threshold: float)
     """Histograms of magnitudes relative to the peak, the part that becomes zero shaded.
 
     Args:
-        rows: row title -> panel title -> |x| divided by the peak it is scaled by.
+        rows: row title -> panel title -> magnitudes over the peak they are scaled by.
         threshold: the ratio up to which a magnitude rounds to zero.
     """
     first = next(iter(rows.values()))
