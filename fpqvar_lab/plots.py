@@ -146,7 +146,9 @@ def table(rows: Mapping[str, Mapping[str, object]], precision: int = 1) -> Table
         precision: digits after the point of floating point numbers.
     """
     titles = next(iter(rows.values()))
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in ("", *titles))
+    head = "".join(
+        f'<th scope="col" style="padding-left: 1em">{escape(title)}</th>' for title in ("", *titles)
+    )
     body = "".join(_table_row(name, cells, precision) for name, cells in rows.items())
     return Table(
         '<div style="overflow-x: auto" tabindex="0"><table class="dataframe">'
@@ -354,7 +356,7 @@ def _write_codes(axis: Axes, codes: Tensor) -> None:
 
 def _table_row(name: str, cells: Mapping[str, object], precision: int) -> str:
     texts = [f"{c:.{precision}f}" if isinstance(c, float) else str(c) for c in cells.values()]
-    row = "".join(f"<td>{escape(text)}</td>" for text in texts)
+    row = "".join(f'<td style="padding-left: 1em">{escape(text)}</td>' for text in texts)
     return f'<tr><th scope="row">{escape(name)}</th>{row}</tr>'
 
 

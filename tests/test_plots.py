@@ -116,10 +116,10 @@ def test_a_table_rounds_what_is_broken_and_keeps_what_is_whole():
     text = plots.table({"a": {"x": 1.25, "n": 3}, "b": {"x": 10.0, "n": 40}}, precision=1).html
     for cell in (
         '<th scope="row">a</th>',
-        "<td>1.2</td>",
-        "<td>3</td>",
-        "<td>10.0</td>",
-        "<td>40</td>",
+        ">1.2</td>",
+        ">3</td>",
+        ">10.0</td>",
+        ">40</td>",
     ):
         assert cell in text
 
