@@ -42,6 +42,13 @@ class KVCache:
         return self._buffer[0, :, :, :end], self._buffer[1, :, :, :end]
 
 
+class QKVLinear(nn.Linear):
+    """The fused layer of queries, keys and values, whose bias the attention puts together."""
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(x, self.weight, bias)
+
+
 class SelfAttention(nn.Module):
     """Attention with L2-normalised queries and keys and a learned scale for each head."""
 
@@ -49,7 +56,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         width, self.heads = config.width, config.heads
         self.scale_mul_1H11 = nn.Parameter(torch.full((1, self.heads, 1, 1), log(4)))
-        self.mat_qkv = nn.Linear(width, 3 * width, bias=False)
+        self.mat_qkv = QKVLinear(width, 3 * width, bias=False)
         self.q_bias, self.v_bias = (
             nn.Parameter(torch.zeros(width)),
             nn.Parameter(torch.zeros(width)),
@@ -61,7 +68,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
         bias = torch.cat((self.q_bias, self.zero_k_bias, self.v_bias))
         # (batch, tokens, 3 width) -> three of (batch, heads, tokens, head_dim)
-        qkv = (self.mat_qkv(x) + bias).unflatten(2, (3, self.heads, -1))
+        qkv = self.mat_qkv(x, bias).unflatten(2, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         q = F.normalize(q, dim=-1) * self.scale_mul_1H11.clamp_max(MAX_LOG_SCALE).exp()
         k = F.normalize(k, dim=-1)
@@ -138,8 +145,11 @@ class Block(nn.Module):
         cache: KVCache | None = None,
     ) -> Tensor:
         gamma1, gamma2, scale1, scale2, shift1, shift2 = modulation
-        x = x + gamma1 * self.attn(self.ln_wo_grad(x) * (scale1 + 1) + shift1, mask, cache)
-        return x + gamma2 * self.ffn(self.ln_wo_grad(x) * (scale2 + 1) + shift2)
+        # addcmul(a, b, c) is a + b * c in one pass over the memory
+        h = torch.addcmul(shift1, self.ln_wo_grad(x), scale1 + 1)
+        x = torch.addcmul(x, gamma1, self.attn(h, mask, cache))
+        h = torch.addcmul(shift2, self.ln_wo_grad(x), scale2 + 1)
+        return torch.addcmul(x, gamma2, self.ffn(h))
 
 
 class Head(nn.Module):
