@@ -89,7 +89,7 @@ def _add_train(subparsers: argparse._SubParsersAction) -> None:
     examples = (
         "  fpqvar-lab train vqvae\n"
         "  fpqvar-lab train classifier\n"
-        "  fpqvar-lab train var --epochs 5\n"
+        "  fpqvar-lab train var\n"
         "  fpqvar-lab train var --start-from mini --outliers 50 --epochs 1.5 \\\n"
         "      --out data/models/var-mini-outlier.safetensors\n"
         "A run that was interrupted goes on where it stopped when the same command is given again."

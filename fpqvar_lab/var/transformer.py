@@ -45,7 +45,7 @@ class KVCache:
 class QKVLinear(nn.Linear):
     """The fused layer of queries, keys and values, whose bias the attention puts together."""
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:  # type: ignore[override]
         return F.linear(x, self.weight, bias)
 
 
