@@ -13,16 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fpqvar_lab.schemes import Columns, Scheme, by_absmax
+from fpqvar_lab.schemes import Columns, Scheme, extremes
 
 _log = logging.getLogger(__name__)
 
 # Its type stubs do not know every argument.
 _compile: Any = torch.compile
 
-# Longer rows gain nothing from one kernel for peaks and values, and each length is compiled for
-# itself.
-LONGEST_FUSED_ROW = 8192
+# Rows up to this length have a kernel for each length, whose loops then need no remainders.
+LONGEST_FIXED_ROW = 8192
 
 
 class _Kernel:
@@ -61,28 +60,32 @@ def can_compile(scheme: Scheme, rows: Tensor) -> bool:
     return scheme.compilable and rows.device.type == "cpu" and rows.dtype == torch.float32
 
 
-def quantize_by_absmax(scheme: Scheme, rows: Tensor) -> tuple[Tensor, ...]:
-    """``(values, *peaks)`` of rows (r, n), n short, by absolute maximum and float32 scales, in one
-    pass.
-    """
-    # Only the number of rows may vary: with a fixed length the loop over a row needs no remainder.
+def find_extremes(rows: Tensor) -> Columns:
+    """`schemes.extremes` of rows (r, n) in one pass."""
+    if rows.shape[1] > LONGEST_FIXED_ROW:
+        return extremes(rows)
     torch._dynamo.maybe_mark_dynamic(rows, 0)
-    return _by_absmax(scheme, rows.shape[1])(rows)
+    return _extremes_kernel(rows.shape[1])(rows)
 
 
 def quantize_with(scheme: Scheme, rows: Tensor, columns: Columns) -> Tensor:
-    """The values of rows (r, n) quantized with scales that are given as columns (r, 1)."""
+    """The values of rows (r, n) quantized with scales that are given as columns (r, 1).
+
+    How scales follow from the peaks is not compiled: they are few, and their storage takes care.
+    """
+    length = rows.shape[1]
     for tensor in (rows, *columns):
         torch._dynamo.maybe_mark_dynamic(tensor, 0)
-    torch._dynamo.maybe_mark_dynamic(rows, 1)
-    return _with_columns(scheme)(rows, *columns)
+    if length > LONGEST_FIXED_ROW:
+        torch._dynamo.maybe_mark_dynamic(rows, 1)
+    return _value_kernel(scheme, length if length <= LONGEST_FIXED_ROW else None)(rows, *columns)
 
 
 @functools.lru_cache(maxsize=64)
-def _by_absmax(scheme: Scheme, length: int) -> _Kernel:
-    return _Kernel(by_absmax(scheme))
+def _extremes_kernel(length: int) -> _Kernel:
+    return _Kernel(lambda rows: extremes(rows))
 
 
 @functools.lru_cache(maxsize=64)
-def _with_columns(scheme: Scheme) -> _Kernel:
+def _value_kernel(scheme: Scheme, length: int | None) -> _Kernel:
     return _Kernel(lambda rows, *columns: scheme.quantize(rows, *columns))

@@ -32,6 +32,7 @@ from fpqvar_lab.rounding import (
     TIES_TO_NEGATIVE,
     TIES_TO_POSITIVE,
     Rounding,
+    round_halves,
     round_to_integer,
 )
 from fpqvar_lab.selection import negative_mask, select
@@ -148,9 +149,8 @@ def round_to(x: Tensor, fmt: Format, rounding: Rounding = TIES_TO_EVEN) -> Tenso
         _require_levels_fit(fmt, x.dtype)
         return round_to(x.float(), fmt, rounding).to(x.dtype)
     if isinstance(fmt, DualFormat):
-        below = fmt.negative.magnitudes.round(x.clamp_max(0), rounding)
-        above = fmt.positive.magnitudes.round(x.clamp_min(0), rounding)
-        return select(negative_mask(x), below, above)
+        halves = fmt.negative.magnitudes, fmt.positive.magnitudes
+        return round_halves(x, negative_mask(x), *halves, rounding)
     if isinstance(fmt, IntFormat) and not fmt.symmetric:
         # Two's complement has a single zero.
         return round_to_integer(x.clamp(fmt.min, fmt.max), rounding) + 0.0

@@ -8,6 +8,7 @@ for its storage. Zeros keep their sign. Follows FPQVAR, arXiv 2505.16335; where 
 differs is listed with `Quantizer`.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fpqvar_lab import compiled
-from fpqvar_lab.blocks import map_elements, map_rows
+from fpqvar_lab.blocks import map_elements
 from fpqvar_lab.formats import TIES_TO_EVEN, Format, Rounding, encode_levels
 from fpqvar_lab.formats import require_float as _require_float
 from fpqvar_lab.granularity import (
@@ -40,7 +41,7 @@ from fpqvar_lab.scales import (
     StoredScale,
     percentile,
 )
-from fpqvar_lab.schemes import Columns, Scales, Scheme, scheme_for
+from fpqvar_lab.schemes import Columns, Scales, Scheme, extremes, scheme_for
 
 __all__ = [
     "ABSMAX",
@@ -158,30 +159,14 @@ class Quantizer:
 
     def _values(self, x: Tensor, scales: Scales | None) -> Tensor:
         rows = self._rows(x)
-        values = self._by_absmax(rows) if scales is None else None
-        if values is None:
-            values = self._with_scales(rows, scales)
+        values = self._with_scales(rows, scales)
         return self.granularity.restore(values, x.shape).to(x.dtype)
-
-    def _by_absmax(self, rows: Tensor) -> Tensor | None:
-        """The default quantization in one compiled pass, where that is possible."""
-        is_default = self.scale == ABSMAX and self.scale_dtype is ScaleDtype.FLOAT32
-        is_short = rows.shape[1] <= compiled.LONGEST_FUSED_ROW
-        if not (self.compile and is_default and is_short and self._compilable(rows)):
-            return None
-        values, *peaks = compiled.quantize_by_absmax(self.scheme, rows)
-        if self.check:
-            _require_finite(*peaks)
-        return values
 
     def _with_scales(self, rows: Tensor, scales: Scales | None) -> Tensor:
         columns = self.scheme.columns(self._checked_scales(rows, scales))
-        if self.compile and self._compilable(rows):
+        if self._compiles(rows):
             return compiled.quantize_with(self.scheme, rows, columns)
         return map_elements(self.scheme.quantize, rows, columns, rows.dtype)
-
-    def _compilable(self, rows: Tensor) -> bool:
-        return compiled.can_compile(self.scheme, rows)
 
     def _prepared(self, x: Tensor, scales: Scales | None) -> tuple[Tensor, Scales, Columns]:
         rows = self._rows(x)
@@ -198,19 +183,28 @@ class Quantizer:
         if scales is None:
             return self._scales_of(rows)
         if self.check:
-            _require_finite(_magnitudes(rows))
+            _require_finite(*self._extremes(rows))
         count = scales.main.values.numel()
         if count != rows.shape[0]:
             raise ValueError(f"scales has {count} scales; x has {rows.shape[0]} rows")
         return scales
 
     def _scales_of(self, rows: Tensor) -> Scales:
-        if self.check and not isinstance(self.scale, AbsMax):
-            _require_finite(_magnitudes(rows))
-        peaks = self.scheme.peaks(rows, self.scale, self.scale_dtype)
+        return self.scheme.store(self._peaks(rows), self.scale_dtype)
+
+    def _peaks(self, rows: Tensor) -> Columns:
+        limits = self._extremes(rows)
         if self.check:
-            _require_finite(*peaks)
-        return self.scheme.store(peaks, self.scale_dtype)
+            _require_finite(*limits)
+        if isinstance(self.scale, AbsMax):
+            return self.scheme.absmax(*limits)
+        return self.scheme.peaks(rows, self.scale, self.scale_dtype)
+
+    def _extremes(self, rows: Tensor) -> Columns:
+        return compiled.find_extremes(rows) if self._compiles(rows) else extremes(rows)
+
+    def _compiles(self, rows: Tensor) -> bool:
+        return self.compile and compiled.can_compile(self.scheme, rows)
 
     def _codes(self, rows: Tensor, *columns: Tensor) -> Tensor:
         return encode_levels(self.scheme.levels(rows, *columns).float(), self.format)
@@ -249,10 +243,7 @@ class _StraightThrough(torch.autograd.Function):
         return gradient if ctx.inside is None else gradient * ctx.inside, None, None
 
 
-def _magnitudes(rows: Tensor) -> Tensor:
-    return map_rows(lambda block: block.abs().amax(-1), rows)
-
-
 def _require_finite(*peaks: Tensor) -> None:
-    if not all(bool(torch.isfinite(peak).all()) for peak in peaks):
+    # The largest shows both: a NaN makes it NaN. (One reduction, where isfinite takes several.)
+    if not all(math.isfinite(peak.amax().item()) for peak in peaks):
         raise ValueError("x holds NaN or infinity; clean it, or pass check=False")

@@ -70,6 +70,10 @@ class Uniform:
     def maximum(self) -> float:
         return (self.count - 1) * self.step
 
+    def steps(self, x: Tensor) -> Tensor:
+        """The distance of the levels around each element; here one number."""
+        return torch.full((), self.step, dtype=x.dtype, device=x.device)
+
     def round(self, x: Tensor, rounding: Rounding) -> Tensor:
         t = x.clamp(-self.maximum, self.maximum) * (1 / self.step)
         return round_to_integer(t, rounding) * self.step
@@ -108,13 +112,16 @@ class Binades:
 
     def round(self, x: Tensor, rounding: Rounding) -> Tensor:
         x = x.clamp(-self.maximum, self.maximum)
-        power = self._power_below(x)
-        step = power * 2.0**-self.mantissa_bits
+        step = self.steps(x)
         t = x / step
         nearest = round_to_integer(t, rounding)
         if self.mantissa_bits == 0 and rounding is TIES_TO_EVEN:
-            nearest = self._keep_even_exponent(t, nearest, power)
+            nearest = self._keep_even_exponent(t, nearest, step)
         return nearest * step
+
+    def steps(self, x: Tensor) -> Tensor:
+        """The distance of the levels around each element of `x`, which lies within the levels."""
+        return self._power_below(x) * 2.0**-self.mantissa_bits
 
     def _power_below(self, x: Tensor) -> Tensor:
         """The start of each element's binade, 2^lowest for subnormals."""
@@ -130,12 +137,12 @@ class Binades:
             power = torch.where(magnitudes >= 2.0**exponent, 2.0**exponent, power)
         return power
 
-    def _keep_even_exponent(self, t: Tensor, nearest: Tensor, power: Tensor) -> Tensor:
+    def _keep_even_exponent(self, t: Tensor, nearest: Tensor, step: Tensor) -> Tensor:
         # Without a mantissa the last bit of the code is the exponent's: 1.5 * 2^e stays at 2^e when
-        # the code of 2^e is even, that is when e - lowest is odd.
+        # the code of 2^e is even, that is when e - lowest is odd. The step is that power itself.
         odd = torch.zeros_like(t, dtype=torch.bool)
         for exponent in range(self.lowest + 1, self.highest, 2):
-            odd = odd | (power == 2.0**exponent)
+            odd = odd | (step == 2.0**exponent)
         return select(odd & (t.abs() == 1.5), torch.sign(t), nearest)
 
     def indices(self, magnitudes: Tensor) -> Tensor:
@@ -207,6 +214,28 @@ def _above(candidate: np.floating, middle: Fraction, inclusive: bool) -> bool:
 
 
 Magnitudes = Uniform | Binades | Table
+
+
+def round_halves(
+    x: Tensor, mask: Tensor, negative: Magnitudes, positive: Magnitudes, rounding: Rounding
+) -> Tensor:
+    """Round to the negative half's levels where the mask of `negative_mask(x)` is set, else the
+    other's.
+    """
+    if _has_even_steps(negative, rounding) and _has_even_steps(positive, rounding):
+        assert not isinstance(negative, Table)
+        assert not isinstance(positive, Table)
+        x = x.clamp(-negative.maximum, positive.maximum)
+        step = select(mask, negative.steps(x), positive.steps(x))
+        return round_to_integer(x / step, rounding) * step
+    return select(mask, negative.round(x, rounding), positive.round(x, rounding))
+
+
+def _has_even_steps(magnitudes: Magnitudes, rounding: Rounding) -> bool:
+    """Whether rounding to a multiple of the step is all there is to it."""
+    if isinstance(magnitudes, Binades):
+        return magnitudes.mantissa_bits > 0 or rounding is not TIES_TO_EVEN
+    return isinstance(magnitudes, Uniform)
 
 
 def classify(levels: tuple[float, ...]) -> Magnitudes:

@@ -135,10 +135,6 @@ def shifted(reference: Tensor, shifts: Tensor) -> Tensor:
 class AbsMax:
     """The largest magnitude of the row: nothing saturates."""
 
-    def peaks(self, magnitudes: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
-        """Peaks (rows,) of `magnitudes` (rows, n); `error` is not used."""
-        return magnitudes.amax(-1)
-
 
 @dataclass(frozen=True)
 class Percentile:
@@ -194,7 +190,8 @@ class MseSearch:
         return best
 
 
-ScaleMethod = AbsMax | Percentile | MseSearch
+PeakSearch = Percentile | MseSearch
+ScaleMethod = AbsMax | PeakSearch
 
 ABSMAX = AbsMax()
 MSE = MseSearch()

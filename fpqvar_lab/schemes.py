@@ -1,12 +1,12 @@
 """How the rows of a matrix, each with its own scale, are quantized: one format, two halves, or with
 an offset.
 
-A scheme goes from rows to peaks, from peaks to stored `Scales`, from these to "columns" (float32
-tensors of shape (rows, 1)), and with the columns from values to levels and back. All steps are
-pure, and all but `store` and `columns` are elementwise or row by row.
+A scheme goes from rows to peaks (`absmax` from the rows' extremes, `peaks` by a search), from peaks
+to stored `Scales`, from these to "columns" (float32 tensors of shape (rows, 1)), and with the
+columns from values to levels and back. All steps are pure, and all but `store` and `columns` are
+elementwise or row by row.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,13 +14,11 @@ from torch import Tensor
 
 from fpqvar_lab.blocks import map_rows
 from fpqvar_lab.formats import DualFormat, Format, IntFormat, Rounding, SignedFormat
-from fpqvar_lab.rounding import Table, round_to_integer
+from fpqvar_lab.rounding import Table, round_halves, round_to_integer
 from fpqvar_lab.scales import (
-    ABSMAX,
     LARGEST,
-    AbsMax,
+    PeakSearch,
     ScaleDtype,
-    ScaleMethod,
     StoredScale,
     divide,
     shift_up,
@@ -70,10 +68,13 @@ class Symmetric:
         """Whether the levels are computed; table look-ups gain nothing from compilation."""
         return not isinstance(self.format.magnitudes, Table)
 
-    def peaks(self, rows: Tensor, method: ScaleMethod, dtype: ScaleDtype) -> Columns:
+    def absmax(self, below: Tensor, above: Tensor) -> Columns:
+        return (torch.maximum(below, above),)
+
+    def peaks(self, rows: Tensor, method: PeakSearch, dtype: ScaleDtype) -> Columns:
         return (map_rows(lambda block: self.peaks_of(block.abs(), method, dtype), rows),)
 
-    def peaks_of(self, magnitudes: Tensor, method: ScaleMethod, dtype: ScaleDtype) -> Tensor:
+    def peaks_of(self, magnitudes: Tensor, method: PeakSearch, dtype: ScaleDtype) -> Tensor:
         # A tensor scale is not known before all peaks are: the search then assumes float32.
         searched = ScaleDtype.FLOAT32 if dtype is ScaleDtype.E4M3 else dtype
 
@@ -124,9 +125,10 @@ class Dual:
     def _above(self) -> Symmetric:
         return Symmetric(self.format.positive, self.rounding)
 
-    def peaks(self, rows: Tensor, method: ScaleMethod, dtype: ScaleDtype) -> Columns:
-        if isinstance(method, AbsMax):
-            return _extremes(rows)
+    def absmax(self, below: Tensor, above: Tensor) -> Columns:
+        return below, above
+
+    def peaks(self, rows: Tensor, method: PeakSearch, dtype: ScaleDtype) -> Columns:
         below = map_rows(lambda block: self._below.peaks_of(_negative(block), method, dtype), rows)
         above = map_rows(lambda block: self._above.peaks_of(_positive(block), method, dtype), rows)
         return below, above
@@ -160,9 +162,8 @@ class Dual:
     def levels(self, rows: Tensor, below: Tensor, above: Tensor) -> Tensor:
         negative_half = negative_mask(rows)
         quotients = rows / select(negative_half, _divisor(below), _divisor(above)).to(rows.dtype)
-        negative = self.format.negative.magnitudes.round(quotients, self.rounding)
-        positive = self.format.positive.magnitudes.round(quotients, self.rounding)
-        return select(negative_half, negative, positive)
+        below_zero, above_zero = self.format.negative.magnitudes, self.format.positive.magnitudes
+        return round_halves(quotients, negative_half, below_zero, above_zero, self.rounding)
 
     def values(self, levels: Tensor, below: Tensor, above: Tensor) -> Tensor:
         return levels * select(negative_mask(levels), below, above)
@@ -188,10 +189,11 @@ class Affine:
 
     compilable = True
 
-    def peaks(self, rows: Tensor, method: ScaleMethod, dtype: ScaleDtype) -> Columns:
-        if not isinstance(method, AbsMax):
-            raise ValueError(f"scale {method}: min-max quantization has only ABSMAX")
-        return _extremes(rows)
+    def absmax(self, below: Tensor, above: Tensor) -> Columns:
+        return below, above
+
+    def peaks(self, rows: Tensor, method: PeakSearch, dtype: ScaleDtype) -> Columns:
+        raise ValueError(f"scale {method}: min-max quantization has only ABSMAX")
 
     def store(self, peaks: Columns, dtype: ScaleDtype) -> Scales:
         below, above = peaks
@@ -232,25 +234,14 @@ def scheme_for(fmt: Format, rounding: Rounding) -> Scheme:
     return Symmetric(fmt, rounding)
 
 
-def by_absmax(scheme: Scheme) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """The whole of the default quantization as one function: ``rows -> (values, *peaks)``."""
-
-    def quantize(rows: Tensor) -> tuple[Tensor, ...]:
-        peaks = scheme.peaks(rows, ABSMAX, ScaleDtype.FLOAT32)
-        columns = scheme.columns(scheme.store(peaks, ScaleDtype.FLOAT32))
-        return scheme.quantize(rows, *columns), *peaks
-
-    return quantize
+def extremes(rows: Tensor) -> Columns:
+    """How far each row (rows, n) reaches below and above zero: (rows,) each, not negative."""
+    lowest = map_rows(lambda block: block.amin(-1), rows)
+    return _negative(lowest), _positive(map_rows(lambda block: block.amax(-1), rows))
 
 
 def _divisor(scale: Tensor) -> Tensor:
     return torch.where(scale > 0, scale, 1.0)
-
-
-def _extremes(rows: Tensor) -> Columns:
-    """How far each row (rows, n) reaches below and above zero: (rows,) each, not negative."""
-    lowest = map_rows(lambda block: block.amin(-1), rows)
-    return _negative(lowest), _positive(map_rows(lambda block: block.amax(-1), rows))
 
 
 def _negative(rows: Tensor) -> Tensor:
