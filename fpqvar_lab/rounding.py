@@ -75,8 +75,8 @@ class Uniform:
         return torch.full((), self.step, dtype=x.dtype, device=x.device)
 
     def round(self, x: Tensor, rounding: Rounding) -> Tensor:
-        t = x.clamp(-self.maximum, self.maximum) * (1 / self.step)
-        return round_to_integer(t, rounding) * self.step
+        t = x.clamp(-self.maximum, self.maximum).mul_(1 / self.step)
+        return round_to_integer(t, rounding).mul_(self.step)
 
     def indices(self, magnitudes: Tensor) -> Tensor:
         return magnitudes * (1 / self.step)
@@ -111,24 +111,25 @@ class Binades:
         return math.frexp(self.maximum)[1] - 1
 
     def round(self, x: Tensor, rounding: Rounding) -> Tensor:
-        x = x.clamp(-self.maximum, self.maximum)
-        step = self.steps(x)
-        t = x / step
+        # Working in place on its own intermediate results keeps a block's data in the cache.
+        t = x.clamp(-self.maximum, self.maximum)
+        step = self.steps(t)
+        t = t.div_(step)
         nearest = round_to_integer(t, rounding)
         if self.mantissa_bits == 0 and rounding is TIES_TO_EVEN:
             nearest = self._keep_even_exponent(t, nearest, step)
-        return nearest * step
+        return nearest.mul_(step)
 
     def steps(self, x: Tensor) -> Tensor:
         """The distance of the levels around each element of `x`, which lies within the levels."""
-        return self._power_below(x) * 2.0**-self.mantissa_bits
+        return self._power_below(x).mul_(2.0**-self.mantissa_bits)
 
     def _power_below(self, x: Tensor) -> Tensor:
         """The start of each element's binade, 2^lowest for subnormals."""
         if torch.compiler.is_compiling():
             return self._power_by_comparison(x.abs())
         bits = x.contiguous().view(INTEGER_OF[x.dtype]) & _EXPONENT_MASK[x.dtype]
-        return bits.view(x.dtype).clamp_min(2.0**self.lowest)
+        return bits.view(x.dtype).clamp_min_(2.0**self.lowest)
 
     def _power_by_comparison(self, magnitudes: Tensor) -> Tensor:
         # The bit form is the faster one in eager mode, but inductor does not vectorize bit casts.
@@ -225,9 +226,9 @@ def round_halves(
     if _has_even_steps(negative, rounding) and _has_even_steps(positive, rounding):
         assert not isinstance(negative, Table)
         assert not isinstance(positive, Table)
-        x = x.clamp(-negative.maximum, positive.maximum)
-        step = select(mask, negative.steps(x), positive.steps(x))
-        return round_to_integer(x / step, rounding) * step
+        t = x.clamp(-negative.maximum, positive.maximum)
+        step = select(mask, negative.steps(t), positive.steps(t))
+        return round_to_integer(t.div_(step), rounding).mul_(step)
     return select(mask, negative.round(x, rounding), positive.round(x, rounding))
 
 
