@@ -24,7 +24,7 @@ _compile: Any = torch.compile
 LONGEST_FIXED_ROW = 8192
 
 
-class _Kernel:
+class Kernel:
     """A function that is compiled at its first call, and runs as it is where that fails."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -82,10 +82,10 @@ def quantize_with(scheme: Scheme, rows: Tensor, columns: Columns) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def _extremes_kernel(length: int) -> _Kernel:
-    return _Kernel(lambda rows: extremes(rows))
+def _extremes_kernel(length: int) -> Kernel:
+    return Kernel(lambda rows: extremes(rows))
 
 
 @functools.lru_cache(maxsize=64)
-def _value_kernel(scheme: Scheme, length: int | None) -> _Kernel:
-    return _Kernel(lambda rows, *columns: scheme.quantize(rows, *columns))
+def _value_kernel(scheme: Scheme, length: int | None) -> Kernel:
+    return Kernel(lambda rows, *columns: scheme.quantize(rows, *columns))
