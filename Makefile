@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else \
 	"Python 3.11 to 3.13 is needed, this is %d.%d: make PYTHON=python3.12" % sys.version_info[:2])'
 	$(VENV) -m pip --version || $(PYTHON) -m venv --clear .venv
-	$(VENV) -m pip install --constraint constraints.txt --editable '.[book,test]'
+	$(VENV) -m pip install --constraint constraints.txt --editable '.[book,test,hardware]'
 	touch $(READY)
 
 pages: $(READY)  ## Execute the pages that are stale; JOBS=4 executes four at a time.

@@ -1,0 +1,35 @@
+"""A format's codes as the integers that a datapath multiplies: every level is an integer times a
+power of two.
+"""
+
+from fpqvar_lab.formats import DualFormat, Format, IntFormat, SignedFormat, code_values
+
+
+def code_integers(fmt: Format) -> tuple[int, ...]:
+    """The integer of each of the 2^bits codes, in units of the format's `integer_unit`.
+
+    The halves of a dual format each count in their own unit. A code that is no number (E4M3FN's
+    highest) counts as 0: it never comes.
+    """
+    if isinstance(fmt, DualFormat):
+        above, below = fmt.positive.integer_unit, fmt.negative.integer_unit
+    else:
+        unit = 1.0 if isinstance(fmt, IntFormat) else fmt.integer_unit
+        above = below = unit
+    values = code_values(fmt).tolist()
+    half = len(values) // 2
+    units = [above] * half + [below] * half
+    return tuple(
+        0 if value != value else int(value / unit)
+        for value, unit in zip(values, units, strict=True)
+    )
+
+
+def is_sign_magnitude(fmt: Format) -> bool:
+    """Whether a code is a sign bit above a magnitude; the alternative is two's complement."""
+    return not (isinstance(fmt, IntFormat) and not fmt.symmetric)
+
+
+def magnitude_bits(fmt: SignedFormat) -> int:
+    """How many bits the largest magnitude has as an integer."""
+    return max(map(abs, code_integers(fmt))).bit_length()

@@ -1,0 +1,132 @@
+"""Units run cycle by cycle in Amaranth's own simulator: streams in and out, and waveforms.
+
+For small runs: a few thousand cycles a second. `fpqvar_lab.hardware.cxxrtl` is the fast, second
+simulator.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import Any
+
+from amaranth.hdl import Elaboratable, Value
+from amaranth.lib.wiring import Component
+from amaranth.sim import Simulator
+
+PERIOD_SECONDS = 1e-8
+
+
+@dataclass(frozen=True)
+class StreamRun:
+    """What went through a unit, and in which cycle (counted from the first) each beat passed."""
+
+    outputs: tuple[Any, ...]
+    accepted: tuple[int, ...]
+    emitted: tuple[int, ...]
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the first beat taken to the first beat given."""
+        return self.emitted[0] - self.accepted[0]
+
+
+def evaluate(
+    unit: Elaboratable, inputs: Sequence[Value], outputs: Sequence[Value], vectors: Iterable[Any]
+) -> list[tuple[int, ...]]:
+    """The outputs of a combinational unit for each vector of inputs."""
+    results: list[tuple[int, ...]] = []
+
+    async def bench(ctx: Any) -> None:
+        for vector in vectors:
+            for port, value in zip(inputs, vector, strict=True):
+                ctx.set(port, value)
+            results.append(tuple(ctx.get(port) for port in outputs))
+
+    simulator = Simulator(unit)
+    simulator.add_testbench(bench)
+    simulator.run()
+    return results
+
+
+def run_stream(
+    unit: Component,
+    beats: Sequence[Any],
+    count: int,
+    *,
+    offers: Iterable[bool] = (),
+    accepts: Iterable[bool] = (),
+    limit: int = 100_000,
+) -> StreamRun:
+    """Send `beats` through the streams `unit.i` and `unit.o` until `count` beats came out.
+
+    Args:
+        unit: with a stream `i` in and a stream `o` out.
+        beats: payloads to send.
+        count: beats to wait for.
+        offers: whether a beat is offered, cycle by cycle; True after the last.
+        accepts: whether the receiver is ready, cycle by cycle; True after the last.
+        limit: of cycles.
+
+    Raises:
+        TimeoutError: when fewer than `count` beats came out within `limit` cycles.
+    """
+    outputs: list[Any] = []
+    accepted: list[int] = []
+    emitted: list[int] = []
+    offer, accept = (chain(pattern, repeat(True)) for pattern in (offers, accepts))
+
+    async def bench(ctx: Any) -> None:
+        pending = False
+        for cycle in range(limit):
+            more = len(accepted) < len(beats)
+            # A beat once offered stays until it is taken, as the rules of streams ask.
+            pending = pending or (more and next(offer))
+            ctx.set(unit.i.valid, pending)
+            if pending:
+                ctx.set(unit.i.payload, beats[len(accepted)])
+            ctx.set(unit.o.ready, next(accept))
+            taken = pending and ctx.get(unit.i.ready)
+            if ctx.get(unit.o.valid) and ctx.get(unit.o.ready):
+                outputs.append(ctx.get(unit.o.payload))
+                emitted.append(cycle)
+            if taken:
+                accepted.append(cycle)
+                pending = False
+            await ctx.tick()
+            if len(outputs) == count:
+                return
+        raise TimeoutError(f"{len(outputs)} of {count} beats came out in {limit} cycles")
+
+    simulator = Simulator(unit)
+    simulator.add_clock(PERIOD_SECONDS)
+    simulator.add_testbench(bench)
+    simulator.run()
+    return StreamRun(tuple(outputs), tuple(accepted), tuple(emitted))
+
+
+def record(
+    unit: Elaboratable, inputs: dict[str, Sequence[int]], watched: dict[str, Value]
+) -> dict[str, list[int]]:
+    """The values of signals in each cycle, just before the clock edge: a waveform to draw.
+
+    Args:
+        unit: with a clock.
+        inputs: port name to its value in each cycle; all of the same length.
+        watched: label to signal.
+    """
+    waves: dict[str, list[int]] = {label: [] for label in watched}
+    cycles = len(next(iter(inputs.values())))
+
+    async def bench(ctx: Any) -> None:
+        for cycle in range(cycles):
+            for name, values in inputs.items():
+                ctx.set(getattr(unit, name), values[cycle])
+            for label, signal in watched.items():
+                waves[label].append(ctx.get(signal))
+            await ctx.tick()
+
+    simulator = Simulator(unit)
+    simulator.add_clock(PERIOD_SECONDS)
+    simulator.add_testbench(bench)
+    simulator.run()
+    return waves
