@@ -48,6 +48,8 @@ def choose_formats(
     weight: Tensor,
     candidates: Iterable[Pair] | None = None,
     granularity: Granularity | None = None,
+    *,
+    weight_granularity: Granularity | None = None,
 ) -> FormatChoice:
     """The formats of a linear layer's weight and input with the smallest output error.
 
@@ -59,6 +61,7 @@ def choose_formats(
         weight: (out_channels, in_channels).
         candidates: pairs (weight format, activation format); all of `FP4_FORMATS` twice by default.
         granularity: of both; groups of 128 input channels by default.
+        weight_granularity: of the weight, where it differs.
 
     Returns:
         The choice; an error is ``sum |x W^T - q(x) q(W)^T|^2 / sum |x W^T|^2``, or the absolute
@@ -69,7 +72,8 @@ def choose_formats(
     """
     pairs = list(candidates or itertools.product(FP4_FORMATS, FP4_FORMATS))
     granularity = granularity or per_group(128)
-    weights = {fmt: Quantizer(fmt, granularity)(weight) for fmt, _ in pairs}
+    of_weight = weight_granularity or granularity
+    weights = {fmt: Quantizer(fmt, of_weight)(weight) for fmt, _ in pairs}
     quantizers = {fmt: Quantizer(fmt, granularity) for _, fmt in pairs}
     totals, power = dict.fromkeys(pairs, 0.0), 0.0
     for x in _chunks(activations, weight.shape[1]):

@@ -8,7 +8,7 @@ strict=True; buffers that are constants of the shape (`lvl_1L`, `attn_bias_for_m
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log, sqrt
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,14 @@ from torch import Tensor, nn
 from fpqvar_lab.var.config import VARConfig
 
 MAX_LOG_SCALE = log(100)
+
+
+class Cache(Protocol):
+    """What attention asks of a cache of keys and values."""
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store (batch, heads, new, head_dim) keys and values; returns all stored so far."""
+        ...
 
 
 class KVCache:
@@ -65,7 +73,7 @@ class SelfAttention(nn.Module):
         self.register_buffer("zero_k_bias", torch.zeros(width))
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, cache: Cache | None) -> Tensor:
         bias = torch.cat((self.q_bias, self.zero_k_bias, self.v_bias))
         # (batch, tokens, 3 width) -> three of (batch, heads, tokens, head_dim)
         qkv = self.mat_qkv(x, bias).unflatten(2, (3, self.heads, -1))
@@ -142,7 +150,7 @@ class Block(nn.Module):
         x: Tensor,
         modulation: Sequence[Tensor],
         mask: Tensor | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         gamma1, gamma2, scale1, scale2, shift1, shift2 = modulation
         # addcmul(a, b, c) is a + b * c in one pass over the memory
@@ -232,7 +240,7 @@ class VAR(nn.Module):
         """Step 1's input, the class embedding: (batch, 1, width), positions not yet added."""
         return self.class_emb(labels)[:, None] + self.pos_start
 
-    def new_cache(self, batch: int) -> list[KVCache]:
+    def new_cache(self, batch: int) -> Sequence[Cache]:
         """An empty cache for each block, for `batch` rows."""
         return [KVCache(self.config, batch, self.class_emb.weight) for _ in self.blocks]
 
@@ -241,7 +249,7 @@ class VAR(nn.Module):
         x: Tensor,
         modulation: Modulation,
         mask: Tensor | None = None,
-        caches: Sequence[KVCache] | None = None,
+        caches: Sequence[Cache] | None = None,
     ) -> Tensor:
         """Tokens (batch, n, width), positions added -> float32 logits (batch, n, vocabulary)."""
         for i, block in enumerate(self.blocks):
@@ -268,4 +276,9 @@ class VAR(nn.Module):
             raise ValueError(f"teacher_forcing_input of shape {found}; expected {expected}")
         later = self.word_embed(teacher_forcing_input.to(self.word_embed.weight.dtype))
         x = torch.cat((self.first_tokens(labels), later), dim=1) + self.positions()
-        return self.logits(x, self.modulation(labels), self.attn_bias_for_masking)
+        caches = self.teacher_forcing_cache(len(labels))
+        return self.logits(x, self.modulation(labels), self.attn_bias_for_masking, caches)
+
+    def teacher_forcing_cache(self, batch: int) -> Sequence[Cache] | None:
+        """None: without steps there is nothing to keep. A model that quantizes its cache has one."""
+        return None

@@ -1,0 +1,442 @@
+"""Post-training quantization: a VAR and a recipe become a quantized VAR and a report.
+
+The quantized model samples as the original does. Its linear layers hold packed codes; factors are
+folded into AdaLN where each block owns one, and multiplied on the fly where AdaLN is shared (as in
+VAR-d36). Source of the method: FPQVAR, arXiv 2505.16335.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
+from itertools import product
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fpqvar_lab.activations import Activations
+from fpqvar_lab.calibration import CalibrationSet, capture
+from fpqvar_lab.compensation import input_moments, quantize_compensated
+from fpqvar_lab.format_choice import choose_formats
+from fpqvar_lab.hadamard import GroupHadamard, random_signs
+from fpqvar_lab.kv_cache import QuantKVCache, RequantizedKVCache
+from fpqvar_lab.quant_linear import QuantLinear
+from fpqvar_lab.recipe import LayerRecipe, Recipe, find_recipe, read_recipe
+from fpqvar_lab.smoothing import QuantizedProduct, fit_scale, fit_smoothquant, fold_into_adaln
+from fpqvar_lab.spelling import read_quantizer, spell
+from fpqvar_lab.var import VAR, VQVAE, VARConfig
+from fpqvar_lab.var.checkpoint import read_metadata, read_state
+from fpqvar_lab.var.transformer import Block, Cache
+
+Calibration = Mapping[str, Sequence[Tensor]]
+"""Inputs of layers by name, a tensor (tokens, channels) for each step, as `capture` gives them."""
+
+_ADALN_PARTS = {"mat_qkv": (2, 4), "fc1": (3, 5)}  # which sixth of AdaLN is scale, and which shift
+_FORMAT = "fpqvar-lab quantized VAR 1"
+
+
+class QuantizedVAR(VAR):
+    """A VAR some of whose layers are quantized; made by `quantize_model` or `load_quantized`.
+
+    Args:
+        config: shape of the model.
+        recipe: how it is quantized.
+    """
+
+    def __init__(self, config: VARConfig, recipe: Recipe) -> None:
+        super().__init__(config)
+        self.recipe = recipe
+
+    def new_cache(self, batch: int) -> Sequence[Cache]:
+        """An empty cache for each block, quantizing if the recipe says so."""
+        if self.recipe.kv is None:
+            return super().new_cache(batch)
+        kind = QuantKVCache if self.recipe.kv_mode == "once" else RequantizedKVCache
+        return [kind(self.recipe.kv) for _ in self.blocks]
+
+    def teacher_forcing_cache(self, batch: int) -> Sequence[Cache] | None:
+        """A cache, if it is quantized: then teacher forcing reads what sampling would."""
+        return None if self.recipe.kv is None else self.new_cache(batch)
+
+    def quantized_layers(self) -> dict[str, QuantLinear]:
+        """The quantized layers by name."""
+        return {name: m for name, m in self.named_modules() if isinstance(m, QuantLinear)}
+
+    def materialize(self) -> "QuantizedVAR":
+        """Keep the weights' values beside their codes: faster, for as much memory as before."""
+        for layer in self.quantized_layers().values():
+            layer.materialize()
+        return self
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What became of one linear layer.
+
+    Args:
+        name: of the layer.
+        shape: of its weight (out_channels, in_channels).
+        bytes_before: of the weight in 16 bits.
+        bytes_after: of the weight as it is stored now, scales included.
+        weight: its quantizer as text, None where the layer was skipped.
+        input: the input's quantizer as text.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    bytes_before: int
+    bytes_after: int
+    weight: str | None = None
+    input: str | None = None
+
+    @property
+    def quantized(self) -> bool:
+        return self.weight is not None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What quantization did, layer by layer; every linear layer of the model is listed."""
+
+    recipe: str
+    layers: tuple[LayerReport, ...]
+
+    def nbytes(self, *, before: bool = False, quantized_only: bool = True) -> int:
+        """Bytes of the linear layers' weights, after quantization or before (in 16 bits)."""
+        layers = [layer for layer in self.layers if layer.quantized or not quantized_only]
+        return sum(layer.bytes_before if before else layer.bytes_after for layer in layers)
+
+    @property
+    def bits_per_value(self) -> float:
+        """Stored bits for each weight of the quantized layers, scales counted; 16 without any."""
+        before = self.nbytes(before=True)
+        return 16 * self.nbytes() / before if before else 16.0
+
+    def table(self) -> str:
+        """A text table, a line for each layer and a sum."""
+        width = max(len(layer.name) for layer in self.layers)
+        lines = [
+            f"{layer.name:{width}}  {layer.bytes_before:>12,}  {layer.bytes_after:>12,}  "
+            + (f"{layer.weight} x {layer.input}" if layer.quantized else "skipped")
+            for layer in self.layers
+        ]
+        total = (
+            f"{'quantized layers':{width}}  {self.nbytes(before=True):>12,}  {self.nbytes():>12,}  "
+            f"{self.bits_per_value:.2f} bits a weight"
+        )
+        head = f"{'layer':{width}}  {'16-bit bytes':>12}  {'bytes now':>12}  weight x input"
+        return "\n".join([head, *lines, total])
+
+
+def calibrate(
+    var: VAR,
+    vqvae: VQVAE,
+    recipe: Recipe | str,
+    *,
+    pictures: int = 100,
+    tokens: int | None = 1024,
+    seed: int = 0,
+    batch_size: int = 50,
+    spill: Path | None = None,
+) -> Activations | None:
+    """The inputs that a recipe needs to see, captured while the model samples; None if none.
+
+    Args:
+        var: the model to be quantized.
+        vqvae: the one it was trained with.
+        recipe: or its name.
+        pictures: how many are drawn, their labels spread over the classes.
+        tokens: kept for each layer and step, which bounds the memory; None keeps all.
+        seed: of labels and sampling.
+        batch_size: pictures drawn at a time.
+        spill: a safetensors file to keep them in, instead of memory.
+    """
+    recipe = find_recipe(recipe)
+    names = recipe.calibrated_layers(list(_rules(var, recipe)))
+    if not names:
+        return None
+    labels = CalibrationSet(var.config.classes, pictures, seed)
+    return capture(var, vqvae, labels, names, tokens=tokens, batch_size=batch_size, spill=spill)
+
+
+def quantize_model(
+    var: VAR,
+    recipe: Recipe | str,
+    calibration: Calibration | None = None,
+    *,
+    factors: Mapping[str, Tensor] | None = None,
+    progress: bool = True,
+) -> tuple[QuantizedVAR, Report]:
+    """A quantized model, and what was done. The original is left as it is.
+
+    What is not quantized is shared with the original, not copied.
+
+    Args:
+        var: the model, on the device where the work is to be done.
+        recipe: or its name, or a TOML file.
+        calibration: from `calibrate`, where the recipe needs it.
+        factors: positive factors (channels,) by layer name, instead of learned ones.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: when a pattern matches no layer, a group size does not fit a layer's width, or
+            calibration or factors are missing or have another width.
+    """
+    recipe = find_recipe(recipe)
+    rules = _rules(var, recipe)
+    factors = factors or {}
+    _check_inputs(recipe, rules, calibration, factors)
+    model = _sharing(var, recipe)
+    rotation = _rotate_values(model) if recipe.rotate_values else None
+    for name, rule in tqdm(rules.items(), desc=recipe.name, disable=not progress, leave=False):
+        linear = cast(nn.Linear, model.get_submodule(name))
+        steps = [] if calibration is None else list(calibration.get(name, ()))
+        if rotation is not None and name.endswith("attn.proj"):
+            steps = [rotation(x) for x in steps]
+        try:
+            rule = _with_chosen_formats(rule, recipe, linear, steps)
+            scale = factors.get(name) if rule.scaling != "none" else None
+            if scale is None:
+                scale = _fit(rule, linear, steps, recipe.sign_seed)
+            folded = scale is not None and _fold(model, name, scale)
+            layer = _quantized(linear, rule, scale, folded, steps, recipe.sign_seed)
+        except ValueError as error:
+            raise ValueError(f"{recipe.name}, layer {name}: {error}") from error
+        model.set_submodule(name, layer)
+    return model, report(model)
+
+
+def report(model: QuantizedVAR) -> Report:
+    """What became of every linear layer of a quantized model."""
+    rows = []
+    for name, module in model.named_modules():
+        if isinstance(module, QuantLinear):
+            shape = (module.out_features, module.in_features)
+            weight = module.weight
+            rows.append(
+                LayerReport(
+                    name,
+                    shape,
+                    2 * shape[0] * shape[1],
+                    weight.nbytes,
+                    spell(weight.quantizer),
+                    spell(module.input_quantizer),
+                )
+            )
+        elif isinstance(module, nn.Linear):
+            shape = (module.out_features, module.in_features)
+            rows.append(LayerReport(name, shape, size := 2 * shape[0] * shape[1], size))
+    return Report(model.recipe.name, tuple(rows))
+
+
+def save_quantized(
+    model: QuantizedVAR, file: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a quantized model as safetensors: packed codes, scales, signs, and the recipe.
+
+    Args:
+        model: from `quantize_model`.
+        file: to write.
+        metadata: further strings to keep in it.
+    """
+    inputs = {name: spell(m.input_quantizer) for name, m in model.quantized_layers().items()}
+    description = {
+        "format": _FORMAT,
+        "config": json.dumps(asdict(model.config)),
+        "recipe": model.recipe.to_toml(),
+        "inputs": json.dumps(inputs),
+    }
+    state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    partial = file.with_name(file.name + ".partial")
+    save_file(state, partial, {**(metadata or {}), **description})
+    partial.replace(file)
+
+
+def load_quantized(file: Path | str, *, device: str | torch.device = "cpu") -> QuantizedVAR:
+    """The model that `save_quantized` wrote; its outputs are the saved one's, bit for bit.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or holds something else.
+    """
+    path = Path(file)
+    state = read_state(path)
+    metadata = read_metadata(path) if path.suffix == ".safetensors" else {}
+    if metadata.get("format") != _FORMAT:
+        raise ValueError(f"{path}: not a quantized model; make one with quantize_model")
+    fields = json.loads(metadata["config"])
+    fields |= {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
+    with torch.device("meta"):
+        model = QuantizedVAR(VARConfig(**fields), read_recipe(metadata["recipe"]))
+    for name, text in json.loads(metadata["inputs"]).items():
+        model.set_submodule(name, QuantLinear.from_state(state, read_quantizer(text), f"{name}."))
+    try:
+        model.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {str(error).splitlines()[-1].strip()}") from error
+    return model.to(device).eval().requires_grad_(False)
+
+
+def load_factors(file: Path | str, layer: str = "ffn.fc1") -> dict[str, Tensor]:
+    """Published factors: a `.pth` file that is a list of one (channels,) tensor a block.
+
+    No pickled code is executed.
+
+    Args:
+        file: the file.
+        layer: which layer of each block they belong to, `ffn.fc1` or `attn.mat_qkv`.
+
+    Returns:
+        Factors by layer name, for `quantize_model`.
+
+    Raises:
+        ValueError: when the file holds something else, or a factor is not positive.
+    """
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{file}: refused, it holds more than tensors or is damaged") from error
+    if not isinstance(content, list) or not all(isinstance(x, Tensor) for x in content):
+        raise ValueError(f"{file}: expected a list of tensors, one for each block")
+    for block, tensor in enumerate(content):
+        if tensor.ndim != 1 or not bool((tensor > 0).all()):
+            raise ValueError(f"{file}: entry {block} is not a vector of positive factors")
+    return {f"blocks.{i}.{layer}": tensor.float() for i, tensor in enumerate(content)}
+
+
+def _rules(var: VAR, recipe: Recipe) -> dict[str, LayerRecipe]:
+    names = [name for name, module in var.named_modules() if isinstance(module, nn.Linear)]
+    for pattern, _ in recipe.layers:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(
+                f"{recipe.name}: pattern {pattern!r} matches no linear layer; there are "
+                f"{', '.join(names)}"
+            )
+    rules = {name: recipe.rule_for(name) for name in names}
+    return {name: rule for name, rule in rules.items() if rule is not None}
+
+
+def _check_inputs(
+    recipe: Recipe,
+    rules: Mapping[str, LayerRecipe],
+    calibration: Calibration | None,
+    factors: Mapping[str, Tensor],
+) -> None:
+    for name in factors.keys() - rules.keys():
+        raise ValueError(f"factors for {name}; {recipe.name} quantizes {', '.join(rules)}")
+    for name in recipe.calibrated_layers(list(rules)):
+        given = name in factors and not (recipe.candidates or rules[name].compensate)
+        if not given and name not in (calibration or {}):
+            raise ValueError(
+                f"{recipe.name} needs the inputs of {name}; pass calibration=calibrate(var, vqvae, "
+                f"{recipe.name!r})"
+            )
+
+
+def _sharing(var: VAR, recipe: Recipe) -> QuantizedVAR:
+    """A model with the original's tensors and modules of its own to hold them."""
+    with torch.device("meta"):
+        model = QuantizedVAR(var.config, recipe)
+    model.load_state_dict(var.state_dict(), strict=True, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _transform(rule: LayerRecipe, channels: int, seed: int) -> GroupHadamard | None:
+    if rule.hadamard is None:
+        return None
+    group = channels if rule.hadamard == "full" else rule.hadamard
+    return GroupHadamard(group, random_signs(group, torch.Generator().manual_seed(seed)))
+
+
+def _with_chosen_formats(
+    rule: LayerRecipe, recipe: Recipe, linear: nn.Linear, steps: Sequence[Tensor]
+) -> LayerRecipe:
+    if not recipe.candidates:
+        return rule
+    pairs = list(product(recipe.candidates, recipe.candidates))
+    weight = linear.weight.float().cpu()
+    choice = choose_formats(
+        steps, weight, pairs, rule.input.granularity, weight_granularity=rule.weight.granularity
+    )
+    return replace(
+        rule,
+        weight=replace(rule.weight, format=choice.weight_format),
+        input=replace(rule.input, format=choice.activation_format),
+    )
+
+
+def _fit(rule: LayerRecipe, linear: nn.Linear, steps: Sequence[Tensor], seed: int) -> Tensor | None:
+    if rule.scaling == "none":
+        return None
+    transform = _transform(rule, linear.in_features, seed)
+    if transform is not None:
+        transform = transform.to(linear.weight.device)
+    if rule.scaling == "smoothquant":
+        quantized = QuantizedProduct(rule.input, rule.weight, transform)
+        return fit_smoothquant(steps, linear.weight, quantized).scale
+    return fit_scale(
+        steps, linear.weight, transform, rule.input, weight_quantizer=rule.weight, progress=False
+    ).scale
+
+
+def _fold(model: QuantizedVAR, name: str, scale: Tensor) -> bool:
+    """Fold factors into the block's AdaLN; False where it shares one."""
+    block = cast(Block, model.get_submodule(".".join(name.split(".")[:2])))
+    part = name.rpartition(".")[2]
+    if block.shared_aln or part not in _ADALN_PARTS:
+        return False
+    linear = block.ada_lin.linear
+    linear.weight = nn.Parameter(linear.weight.clone(), requires_grad=False)
+    linear.bias = nn.Parameter(linear.bias.clone(), requires_grad=False)
+    scale_part, shift_part = _ADALN_PARTS[part]
+    fold_into_adaln(linear, scale, scale_part=scale_part, shift_part=shift_part)
+    return True
+
+
+def _quantized(
+    linear: nn.Linear,
+    rule: LayerRecipe,
+    scale: Tensor | None,
+    folded: bool,
+    steps: Sequence[Tensor],
+    seed: int,
+) -> QuantLinear:
+    device = linear.weight.device
+    transform = _transform(rule, linear.in_features, seed)
+    transform = None if transform is None else transform.to(device)
+    weight = linear.weight.double()
+    if scale is not None:
+        scale = scale.to(device, torch.float32)
+        weight = weight / scale.double()
+    if transform is not None:
+        weight = transform(weight)
+    weight = weight.to(linear.weight.dtype)
+    if rule.compensate:
+        quantized = QuantizedProduct(rule.input, transform=transform)
+        inputs = (quantized.inputs(x.to(device).float(), scale) for x in steps)
+        packed = quantize_compensated(weight, rule.weight, input_moments(inputs))
+    else:
+        packed = rule.weight.quantize(weight)
+    return QuantLinear(packed, linear.bias, rule.input, transform, None if folded else scale)
+
+
+def _rotate_values(model: QuantizedVAR) -> GroupHadamard:
+    """Rotate the values within each head; the rotation folds into the layers around attention."""
+    rotation = GroupHadamard(model.config.head_dim)
+    for module in model.blocks:
+        attention = cast(Block, module).attn
+        rotation = rotation.to(attention.proj.weight.device)
+        rows = slice(2 * model.config.width, None)
+        weight, bias = attention.mat_qkv.weight.clone(), attention.v_bias.clone()
+        weight[rows] = rotation(weight[rows].double().T).T.to(weight)
+        attention.mat_qkv.weight = nn.Parameter(weight, requires_grad=False)
+        attention.v_bias = nn.Parameter(rotation(bias.double()).to(bias), requires_grad=False)
+        proj = rotation.fold_into_weight(attention.proj.weight)
+        attention.proj.weight = nn.Parameter(proj, requires_grad=False)
+    return rotation
