@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_sample(subparsers)
     _add_train(subparsers)
+    _add_evaluate(subparsers)
     return parser
 
 
@@ -109,6 +110,80 @@ def _add_train(subparsers: argparse._SubParsersAction) -> None:
     sub.add_argument("--vqvae", default="mini", help="var: the VQVAE (default mini)")
     sub.add_argument("--out", type=Path, help="default data/models/<what>-mini.safetensors")
     sub.set_defaults(run="train")
+
+
+def _add_evaluate(subparsers: argparse._SubParsersAction) -> None:
+    examples = (
+        "  fpqvar-lab evaluate --model mini-outlier --recipes fp16,fp4-fpqvar --out scores.json\n"
+        "  fpqvar-lab evaluate --model mini --samples 2000 --workers 2 --out scores.json\n"
+        "  fpqvar-lab evaluate --weights var_d16.pth --vqvae vae_ch160v4096z32.pth \\\n"
+        "      --reference VIRTUAL_imagenet256_labeled.npz --recipes fp16,fp4-fpqvar \\\n"
+        "      --samples 50000 --device cuda --scheduler tcp://node1:8786 --out d16.json\n"
+        "A run that was interrupted goes on where it stopped if the same command is given again.\n"
+        "Rows that the file has already are kept; more recipes add rows."
+    )
+    sub = _command(
+        subparsers, "evaluate", "score recipes: FID, IS, precision, recall, divergence", examples
+    )
+    _add_subject(sub)
+    _add_scoring(sub)
+    sub.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    sub.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    sub.add_argument("--threads", type=_positive, help="of each process (default: torch's choice)")
+    sub.add_argument("--workers", type=_positive, help="run in so many processes here")
+    sub.add_argument("--scheduler", metavar="ADDRESS", help="run on the Dask cluster there")
+    sub.add_argument("--remeasure", action="store_true", help="also rows measured with other code")
+    sub.add_argument("--out", type=Path, default=Path("scores.json"), help="default scores.json")
+    sub.set_defaults(run="evaluate")
+
+
+def _add_subject(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--model", choices=("mini", "mini-outlier"), help="a model that comes with the data"
+    )
+    sub.add_argument("--weights", type=Path, help="a VAR checkpoint (.pth or .safetensors) instead")
+    sub.add_argument("--vqvae", type=Path, help="the VQVAE's checkpoint, with --weights")
+    sub.add_argument(
+        "--recipes", metavar="NAMES", help="all (default), or names or .toml files with commas"
+    )
+    sub.add_argument(
+        "--quantized", type=Path, action="append", metavar="FILE", help="a quantized model as a row"
+    )
+    sub.add_argument(
+        "--reference",
+        type=Path,
+        metavar="PATH",
+        help="real side of FID: image folder, .npz batch, or .npz with mu and sigma",
+    )
+    sub.add_argument(
+        "--test-pictures",
+        type=Path,
+        metavar="PATH",
+        help="labelled pictures for KL: a folder for each class, or .npz with arr_0 and arr_1",
+    )
+    sub.add_argument(
+        "--inception-weights", type=Path, metavar="FILE", help="instead of fetching them"
+    )
+
+
+def _add_scoring(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--samples", type=_positive, default=10_000, help="of a row (default 10000)")
+    sub.add_argument(
+        "--pictures", type=_positive, default=2000, help="for cross-entropy and KL (default 2000)"
+    )
+    sub.add_argument("--seed", type=int, default=0, help="default 0")
+    sub.add_argument("--cfg", type=float, default=1.5, help="guidance strength (default 1.5)")
+    sub.add_argument("--top-k", type=int, default=900, help="codes kept (default 900; 0: all)")
+    sub.add_argument(
+        "--top-p", type=float, default=0.96, help="probability kept (default 0.96; 0: all)"
+    )
+    sub.add_argument("--batch-size", type=_positive, default=100, help="default 100")
+    sub.add_argument(
+        "--shard", type=_positive, default=500, help="samples stored at a time (default 500)"
+    )
+    sub.add_argument(
+        "--keep-samples", type=Path, metavar="FOLDER", help="write the samples there (.npz)"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

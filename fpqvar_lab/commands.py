@@ -61,6 +61,14 @@ def sample(options: argparse.Namespace) -> None:
     print(out)
 
 
+def evaluate(options: argparse.Namespace) -> None:
+    """Score recipes and write the scores as JSON."""
+    from fpqvar_lab import evaluate_command  # imports what the other commands do without
+
+    _writable(options.out)
+    evaluate_command.run(options)
+
+
 def train(options: argparse.Namespace) -> None:
     """Train one of the mini models and write its weights with their provenance."""
     out = _writable(options.out or data.path("models") / f"{options.what}-mini.safetensors")
