@@ -66,10 +66,15 @@ class QuantizedVAR(VAR):
         """The quantized layers by name."""
         return {name: m for name, m in self.named_modules() if isinstance(m, QuantLinear)}
 
-    def materialize(self) -> "QuantizedVAR":
-        """Keep the weights' values beside their codes: faster, for as much memory as before."""
+    def materialize(self, *, compile: bool = False) -> "QuantizedVAR":  # noqa: A002
+        """Keep the weights' values beside their codes: faster, for as much memory as before.
+
+        Args:
+            compile: whether inputs are quantized by compiled kernels too; the results are the same.
+        """
         for layer in self.quantized_layers().values():
             layer.materialize()
+            layer.input_quantizer = replace(layer.input_quantizer, compile=compile)
         return self
 
 

@@ -40,6 +40,7 @@ from fpqvar_lab.scales import (
     ScaleMethod,
     StoredScale,
     percentile,
+    ratio,
 )
 from fpqvar_lab.schemes import Columns, Scales, Scheme, extremes, scheme_for
 
@@ -63,6 +64,7 @@ __all__ = [
     "StoredScale",
     "per_group",
     "percentile",
+    "ratio",
 ]
 
 
@@ -78,7 +80,7 @@ class Quantizer:
         format: of the codes. A dual format has a scale for each half of each row; `IntFormat(bits,
             symmetric=False)` a zero point (min-max quantization).
         granularity: what shares a scale.
-        scale: how its size is chosen: `ABSMAX`, `MSE` or `percentile(99.9)`.
+        scale: how its size is chosen: `ABSMAX`, `MSE`, `percentile(99.9)` or `ratio(0.9)`.
         rounding: where exact ties go.
         scale_dtype: in what form scales are stored, and hence what values they take.
         gradient: "inside" passes the gradient where rounding, not clipping, moved the value: up to

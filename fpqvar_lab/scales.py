@@ -181,6 +181,8 @@ class MseSearch:
         """Peaks (rows,) of `magnitudes` (rows, n), by `error(peaks) -> (rows,)`."""
         largest = magnitudes.amax(-1)
         best = largest * self.ratios[0]
+        if len(self.ratios) == 1:
+            return best
         least = error(best)
         for ratio in self.ratios[1:]:
             peaks = largest * ratio
@@ -195,6 +197,11 @@ ScaleMethod = AbsMax | PeakSearch
 
 ABSMAX = AbsMax()
 MSE = MseSearch()
+
+
+def ratio(value: float) -> MseSearch:
+    """The largest magnitude times one fixed ratio: clipping without a search."""
+    return MseSearch((value,))
 
 
 def percentile(percent: float) -> Percentile:

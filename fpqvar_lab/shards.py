@@ -113,7 +113,7 @@ def load_model(file: ModelFile, machine: Machine) -> var.VAR:
     if data.sha256(file.path) != file.sha256:
         raise ValueError(f"{file.path}: another file than the evaluation began with")
     if file.quantized:
-        return load_quantized(file.path, device=machine.device).materialize()
+        return load_quantized(file.path, device=machine.device).materialize(compile=True)
     return var.load_var(file.path, device=machine.device, dtype=getattr(torch, machine.dtype))
 
 

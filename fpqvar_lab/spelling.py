@@ -7,7 +7,15 @@ What concerns a computation rather than its result (`gradient`, `check`, `compil
 from fpqvar_lab.formats import FORMATS, Format, IntFormat, Rounding, by_name
 from fpqvar_lab.granularity import PER_CHANNEL, PER_TENSOR, PER_TOKEN, Granularity, PerGroup
 from fpqvar_lab.quantize import Quantizer
-from fpqvar_lab.scales import ABSMAX, MSE, Percentile, ScaleDtype, ScaleMethod
+from fpqvar_lab.scales import (
+    ABSMAX,
+    MSE,
+    MseSearch,
+    Percentile,
+    ScaleDtype,
+    ScaleMethod,
+    ratio,
+)
 
 _GRANULARITIES: dict[str, Granularity] = {
     "per-tensor": PER_TENSOR,
@@ -98,16 +106,18 @@ def _read_granularity(word: str) -> Granularity:
 def _spell_method(method: ScaleMethod) -> str:
     if isinstance(method, Percentile):
         return f"percentile-{method.percent:g}"
+    if isinstance(method, MseSearch) and len(method.ratios) == 1:
+        return f"ratio-{method.ratios[0]:g}"
     if method != MSE:
-        raise ValueError(f"{method} has no text; use ABSMAX, MSE or a percentile")
+        raise ValueError(f"{method} has no text; use ABSMAX, MSE, a percentile or a ratio")
     return "mse"
 
 
 def _read_method(word: str) -> ScaleMethod:
     methods: dict[str, ScaleMethod] = {"absmax": ABSMAX, "mse": MSE}
-    prefix, _, percent = word.partition("-")
-    if prefix == "percentile" and percent.replace(".", "", 1).isdigit():
-        return Percentile(float(percent))
+    prefix, _, number = word.partition("-")
+    if prefix in ("percentile", "ratio") and number.replace(".", "", 1).isdigit():
+        return Percentile(float(number)) if prefix == "percentile" else ratio(float(number))
     if word not in methods:
-        raise ValueError(f"scale {word!r}; use absmax, mse or percentile-99.9")
+        raise ValueError(f"scale {word!r}; use absmax, mse, percentile-99.9 or ratio-0.9")
     return methods[word]
