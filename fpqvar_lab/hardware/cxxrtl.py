@@ -188,7 +188,7 @@ def _compile(rtlil: str, source: str, library: Path) -> None:
     (work / "unit.cc").write_text(unit, encoding="utf-8")
     (work / "run.cc").write_text(source, encoding="utf-8")
     made = work / "run.so"
-    options = ("-O2", "-std=c++17", "-w", "-shared", "-fPIC", f"-I{runtime}", f"-I{work}")
+    options = ("-O1", "-std=c++17", "-w", "-shared", "-fPIC", f"-I{runtime}", f"-I{work}")
     command = (*compiler(), *options, "-o", str(made), str(work / "run.cc"))
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

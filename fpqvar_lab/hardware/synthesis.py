@@ -89,7 +89,7 @@ def run_synthesis(rtlil: str, command: str) -> Report:
     """Synthesize, without looking into any cache."""
     script = (
         f"read_rtlil unit.il; hierarchy -top {TOP}; {command}; "
-        "tee -q -o stat.json stat -json; tee -q -o path.txt ltp -noff"
+        f"tee -q -o stat.json stat -json; tee -q -o path.txt ltp {_LOGIC}"
     )
     start = time.perf_counter()
     stat, path = run_yosys(script, {"unit.il": rtlil}, ("stat.json", "path.txt"))
@@ -137,6 +137,9 @@ def estimate_fmax(unit: Elaboratable, seed: int = 1) -> float:
         _keep(key, kept)
     return float(kept["fmax"])
 
+
+# What a path between registers consists of.
+_LOGIC = "w:* t:LUT* t:CARRY* t:MUXF* t:INV t:DSP*"
 
 # A primitive's LUTs: as many as it fills of the eight in a slice.
 _MEMORY_PRIMITIVES = {
