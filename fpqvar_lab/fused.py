@@ -1,8 +1,8 @@
 """The Hadamard transform and the quantization of its result in one compiled pass.
 
-A Hadamard matrix of order n is a Kronecker product, ``H_n = H_4 x H_{n/4}``. A batched product with
-the small factor, into which the signs are folded, leaves four vectors a group. One kernel then
-reads them once: it adds them up as `H_4` says, finds the largest magnitude, and rounds.
+A Hadamard matrix of order n is a Kronecker product, ``H_n = H_4 x H_{n/4}``. Each quarter of a
+group is multiplied with the small factor, into which its signs are folded. One kernel then reads
+the four products once: it adds them up as `H_4` says, finds the largest magnitude, and rounds.
 """
 
 import functools
@@ -39,12 +39,11 @@ def transform_and_quantize(x: Tensor, transform: GroupHadamard, quantizer: Quant
     """
     if not _is_fusible(x, transform, quantizer):
         return quantizer(transform(x))
-    groups = x.detach().reshape(-1, _PARTS, transform.group // _PARTS).transpose(0, 1)
-    with torch.autocast("cpu", enabled=False):
-        parts = torch.bmm(groups, _signed_factor(transform))
-    torch._dynamo.maybe_mark_dynamic(parts, 1)
+    parts = _products(x.detach(), transform)
+    for part in parts:
+        torch._dynamo.maybe_mark_dynamic(part, 0)
     assert isinstance(quantizer.scheme, Symmetric)
-    values, peaks = _kernel(quantizer.scheme, transform.group)(parts)
+    values, peaks = _kernel(quantizer.scheme, transform.group)(*parts)
     if not math.isfinite(peaks.amax().item()):
         return quantizer(transform(x))  # which says what is wrong
     return values.reshape(x.shape)
@@ -65,6 +64,18 @@ def _is_fusible(x: Tensor, transform: GroupHadamard, quantizer: Quantizer) -> bo
     )
 
 
+def _products(x: Tensor, transform: GroupHadamard) -> list[Tensor]:
+    """(groups, n) for each part of the groups: its product with the small factor.
+
+    Four products and not a batch of four: the allocator keeps their smaller results for the next
+    call, where it returns a large one to the system, which then hands out empty pages anew.
+    """
+    groups = x.reshape(-1, _PARTS, transform.group // _PARTS)
+    factors = _signed_factor(transform)
+    with torch.autocast("cpu", enabled=False):
+        return [torch.mm(groups[:, part], factors[part]) for part in range(_PARTS)]
+
+
 def _signed_factor(transform: GroupHadamard) -> Tensor:
     """(parts, n, n): for each part of a group the small factor with that part's signs."""
     length = transform.group // _PARTS
@@ -74,11 +85,11 @@ def _signed_factor(transform: GroupHadamard) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def _kernel(scheme: Symmetric, group: int) -> compiled.Kernel:
-    def add_up_and_quantize(parts: Tensor) -> tuple[Tensor, Tensor]:
-        sums = _butterfly(list(parts.unbind(0)))
+    def add_up_and_quantize(*parts: Tensor) -> tuple[Tensor, Tensor]:
+        sums = _butterfly(list(parts))
         peaks = functools.reduce(torch.maximum, [part.abs() for part in sums]).amax(-1)
         columns = scheme.columns(scheme.store((peaks,), ScaleDtype.FLOAT32))
-        return torch.stack([scheme.quantize(part, *columns) for part in sums], 1), peaks
+        return torch.cat([scheme.quantize(part, *columns) for part in sums], -1), peaks
 
     return compiled.Kernel(add_up_and_quantize)
 
