@@ -1,16 +1,19 @@
 """Speed and accuracy of the Hadamard transform, alone and followed by quantization.
 
 Speeds are ratios to the cost of writing the tensor once; as in quantize.py each round runs every
-method once, in turn, and the table gives medians. Errors are relative to the transform in float64,
-as multiples of that of the 128-wide float32 product. Usage:
+method once, in turn, and the table gives medians. With --least it gives the least times, which on a
+machine shared with other work come closer to its speed when it is free. Errors are relative to the
+transform in float64, as multiples of that of the 128-wide float32 product. Usage:
 
     python benchmarks/hadamard.py [--rounds 15] [--rows 4096] [--columns 1920] [--threads 1 2]
+                                  [--least]
 """
 
 import argparse
 import math
 import os
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from quantize import UNIT, Methods, medians, processor
@@ -22,6 +25,7 @@ from fpqvar_lab.hadamard import GroupHadamard, hadamard_matrix, random_signs
 from fpqvar_lab.quantize import Quantizer, per_group
 
 GROUP = 128
+Times = dict[str, float]
 Transform = Callable[[Tensor], Tensor]
 
 
@@ -103,11 +107,19 @@ def errors(x: Tensor, groups: dict[str, Transform], full: dict[str, Transform]) 
     return found
 
 
-def timed(x: Tensor, methods: dict[str, Transform], rounds: int, threads: int) -> dict[str, float]:
+def least(methods: Methods, rounds: int) -> dict[str, float]:
+    """Least seconds of each method."""
+    passes = [medians(methods, 1) for _ in range(rounds)]
+    return {name: min(times[name] for times in passes) for name in methods}
+
+
+def timed(
+    x: Tensor, methods: dict[str, Transform], threads: int, statistic: Callable[[Methods], Times]
+) -> Times:
     torch.set_num_threads(threads)
     calls: Methods = {UNIT: lambda: torch.full_like(x, 1.0), "copy the tensor": x.clone}
     calls |= {name: lambda method=method: method(x) for name, method in methods.items()}
-    return medians(calls, rounds)
+    return statistic(calls)
 
 
 def print_table(columns: dict[int, dict[str, float]], error: dict[str, float]) -> None:
@@ -127,18 +139,21 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=1920)
     counts = sorted({1, os.cpu_count() or 1})
     parser.add_argument("--threads", type=int, nargs="+", default=counts)
+    parser.add_argument("--least", action="store_true")
     options = parser.parse_args()
+    rounds = options.rounds
+    statistic = partial(least if options.least else medians, rounds=rounds)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(options.rows, options.columns, generator=generator)
     ght = GroupHadamard(GROUP, random_signs(GROUP, generator))
     groups, full = transforms(x, ght), full_width(options.columns, generator)
     methods = groups | full | transform_then_quantize(ght)
     with torch.no_grad():
-        columns = {count: timed(x, methods, options.rounds, count) for count in options.threads}
+        columns = {count: timed(x, methods, count, statistic) for count in options.threads}
         error = errors(x, groups, full)
     load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
     print(
-        f"{options.rows} x {options.columns} float32, groups of {GROUP}; {options.rounds} rounds; "
+        f"{options.rows} x {options.columns} float32, groups of {GROUP}; {rounds} rounds; "
         f"{processor()}, {os.cpu_count()} cores, {load}; torch {torch.__version__}"
     )
     written = ", ".join(f"{times[UNIT] * 1e3:.2f} ms" for times in columns.values())
