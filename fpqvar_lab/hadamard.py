@@ -18,10 +18,10 @@ from fpqvar_lab.formats import require_float
 _PALEY_ORDERS = {3: 12, 5: 20, 7: 28}
 _PALEY_PRIMES = {12: 11, 20: 19, 28: 13}
 
-# Up to here one matrix product is the fastest route: the transform waits for memory, not arithmetic
-# (benchmarks/hadamard.py). A butterfly does a tenth of the additions in seven passes over memory. A
-# product of two small factors is as fast and more accurate, but then the signs need a pass of their
-# own, where one matrix absorbs them. Longer groups take the two factors.
+# Up to here one matrix product is the fastest route (benchmarks/hadamard.py): it touches each value
+# once, at the peak of the processor. A butterfly has 7 operations a value instead of 128, but in
+# seven passes over memory. A product of two small factors is as fast and twice as accurate, but
+# then the signs need a pass of their own, where one matrix absorbs them. Longer groups take it.
 _LONGEST_PRODUCT = 128
 
 
