@@ -23,7 +23,7 @@ from fpqvar_lab.extractors import ExtractorFile
 from fpqvar_lab.pictures import PictureSet
 from fpqvar_lab.ptq import (
     QuantizedVAR,
-    calibrate,
+    calibrate_and_quantize,
     load_quantized,
     quantize_model,
     report,
@@ -225,7 +225,7 @@ class Evaluation:
             "versions": provenance.versions(),
             "machine": provenance.machine(machine.device),
             "threads": machine.threads or torch.get_num_threads(),
-            "workers": len(self.client.scheduler_info()["workers"]) if self.client else 0,
+            "workers": len(self.client.ncores()) if self.client else 0,
         }
 
     def _of_model(self, row: Row, store: Store) -> Content:
@@ -311,8 +311,9 @@ class Evaluation:
 
     def _quantize(self, model: var.VAR, recipe: Recipe, path: Path) -> None:
         spill = path.with_name("inputs.safetensors")
-        inputs = calibrate(model, self.codec, recipe, spill=spill)
-        quantized, _ = quantize_model(model, recipe, inputs, progress=not self.bar.disable)
+        quantized, _ = calibrate_and_quantize(
+            model, self.codec, recipe, spill=spill, progress=not self.bar.disable
+        )
         save_quantized(quantized, path)
         spill.unlink(missing_ok=True)
 

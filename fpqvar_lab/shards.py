@@ -5,6 +5,7 @@ files. Its result holds statistics of features, not pictures, and is stored as o
 it is there: a run that is killed loses the tasks that were under way.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fpqvar_lab import data, var
+from fpqvar_lab import var
 from fpqvar_lab.divergence import divergence
 from fpqvar_lab.extractors import ExtractorFile, features_and_logits, load_extractor
 from fpqvar_lab.metrics import GROUP_COUNTS, Moments
@@ -63,7 +64,13 @@ class ModelFile:
         """The file as it is now."""
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
-        return ModelFile(path.resolve(), data.sha256(path.resolve()), quantized)
+        return ModelFile(path.resolve(), _sha256(path), quantized)
+
+
+def _sha256(file: Path) -> str:
+    """Of the file as it is now; `data.sha256` remembers what it was."""
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,7 @@ def load_model(file: ModelFile, machine: Machine) -> var.VAR:
     Raises:
         ValueError: the file is not the one that was meant.
     """
-    if data.sha256(file.path) != file.sha256:
+    if _sha256(file.path) != file.sha256:
         raise ValueError(f"{file.path}: another file than the evaluation began with")
     if file.quantized:
         return load_quantized(file.path, device=machine.device).materialize(compile=True)
