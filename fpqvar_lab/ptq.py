@@ -28,6 +28,7 @@ from fpqvar_lab.quant_linear import QuantLinear
 from fpqvar_lab.recipe import LayerRecipe, Recipe, find_recipe, read_recipe
 from fpqvar_lab.smoothing import QuantizedProduct, fit_scale, fit_smoothquant, fold_into_adaln
 from fpqvar_lab.spelling import read_quantizer, spell
+from fpqvar_lab.tuning import Lessons, draw_lessons, tune
 from fpqvar_lab.var import VAR, VQVAE, VARConfig
 from fpqvar_lab.var.checkpoint import read_metadata, read_state
 from fpqvar_lab.var.transformer import Block, Cache
@@ -173,6 +174,7 @@ def quantize_model(
     recipe: Recipe | str,
     calibration: Calibration | None = None,
     *,
+    lessons: Lessons | None = None,
     factors: Mapping[str, Tensor] | None = None,
     progress: bool = True,
 ) -> tuple[QuantizedVAR, Report]:
@@ -184,17 +186,20 @@ def quantize_model(
         var: the model, on the device where the work is to be done.
         recipe: or its name, or a TOML file.
         calibration: from `calibrate`, where the recipe needs it.
+        lessons: from `draw_lessons`, where the recipe tunes.
         factors: positive factors (channels,) by layer name, instead of learned ones.
         progress: whether to show a progress bar.
 
     Raises:
         ValueError: when a pattern matches no layer, a group size does not fit a layer's width, or
-            calibration or factors are missing or have another width.
+            calibration, lessons or factors are missing or have another width.
     """
     recipe = find_recipe(recipe)
     rules = _rules(var, recipe)
     factors = factors or {}
     _check_inputs(recipe, rules, calibration, factors)
+    if recipe.tuning_steps and lessons is None:
+        raise ValueError(f"{recipe.name} tunes; pass lessons=draw_lessons(var, vqvae)")
     model = _sharing(var, recipe)
     rotation = _rotate_values(model) if recipe.rotate_values else None
     for name, rule in tqdm(rules.items(), desc=recipe.name, disable=not progress, leave=False):
@@ -212,7 +217,40 @@ def quantize_model(
         except ValueError as error:
             raise ValueError(f"{recipe.name}, layer {name}: {error}") from error
         model.set_submodule(name, layer)
+    if recipe.tuning_steps and lessons is not None:
+        tune(model, var, lessons, steps=recipe.tuning_steps, progress=progress)
     return model, report(model)
+
+
+def calibrate_and_quantize(
+    var: VAR,
+    vqvae: VQVAE,
+    recipe: Recipe | str,
+    *,
+    pictures: int = 100,
+    tokens: int | None = 1024,
+    seed: int = 0,
+    lessons: int = 2000,
+    spill: Path | None = None,
+    progress: bool = True,
+) -> tuple[QuantizedVAR, Report]:
+    """Everything a recipe asks for: `calibrate`, `draw_lessons` where it tunes, `quantize_model`.
+
+    Args:
+        var: the model to be quantized.
+        vqvae: the one it was trained with.
+        recipe: or its name, or a TOML file.
+        pictures: as for `calibrate`, like the next two.
+        tokens: kept for each layer and step.
+        seed: of labels and sampling.
+        lessons: pictures to tune on, drawn from the next seed.
+        spill: a safetensors file to keep captured inputs in, instead of memory.
+        progress: whether to show progress bars.
+    """
+    recipe = find_recipe(recipe)
+    seen = calibrate(var, vqvae, recipe, pictures=pictures, tokens=tokens, seed=seed, spill=spill)
+    drawn = draw_lessons(var, vqvae, lessons, seed=seed + 1) if recipe.tuning_steps else None
+    return quantize_model(var, recipe, seen, lessons=drawn, progress=progress)
 
 
 def report(model: QuantizedVAR) -> Report:

@@ -1,6 +1,7 @@
 """A linear layer whose weight is kept as packed low-bit codes and whose input is quantized."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ class QuantLinear(nn.Module):
     """
 
     bias: Tensor | None
+    latent: nn.Parameter | None
     input_scale: Tensor | None
     transform: GroupHadamard | None
 
@@ -48,6 +50,7 @@ class QuantLinear(nn.Module):
         self.transform = transform
         self.register_buffer("input_scale", scale)
         self._values: Tensor | None = None
+        self.register_parameter("latent", None)
 
     @classmethod
     def from_state(
@@ -78,6 +81,23 @@ class QuantLinear(nn.Module):
         """
         self._values = self._weight.dequantize()
 
+    def release(self) -> nn.Parameter:
+        """Make the weight a parameter that is quantized in every call, its scales fixed.
+
+        Returns:
+            The parameter `latent`, (out_channels, in_channels), to be learned until `settle`.
+        """
+        self.latent = nn.Parameter(self._weight.dequantize())
+        self._values = None
+        return self.latent
+
+    def settle(self) -> None:
+        """Pack the learned weight again, with the scales it had."""
+        assert self.latent is not None
+        packed = self._weight.quantizer.quantize(self.latent.detach(), self._weight.scales)
+        self._weight, self.latent = packed, None
+        self._buffers.update(packed.state_dict(_WEIGHT))
+
     def inputs(self, x: Tensor) -> Tensor:
         """What is multiplied with the weight, for activations (..., in_channels)."""
         if self.input_scale is not None:
@@ -88,9 +108,14 @@ class QuantLinear(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """(..., in_channels) -> (..., out_channels); `bias` replaces the layer's own."""
-        weight = self._weight.dequantize() if self._values is None else self._values
+        weight = self._current_weight()
         bias = self.bias if bias is None else bias
         return F.linear(self.inputs(x), weight.to(x.dtype), bias)
+
+    def _current_weight(self) -> Tensor:
+        if self.latent is not None:
+            return replace(self._weight.quantizer, check=False)(self.latent, self._weight.scales)
+        return self._weight.dequantize() if self._values is None else self._values
 
     def extra_repr(self) -> str:
         """What `repr` shows between the parentheses."""

@@ -18,6 +18,7 @@ from fpqvar_lab.formats import (
     DUAL_FP4,
     DUAL_FP4_POW2,
     DUAL_FP6,
+    E1M2,
     E2M1,
     E2M3,
     INT4,
@@ -27,7 +28,7 @@ from fpqvar_lab.formats import (
 )
 from fpqvar_lab.granularity import PER_CHANNEL, PER_TOKEN, Granularity, per_group
 from fpqvar_lab.quantize import Quantizer
-from fpqvar_lab.scales import MSE, ScaleDtype, ScaleMethod
+from fpqvar_lab.scales import MSE, ScaleDtype, ScaleMethod, ratio
 from fpqvar_lab.spelling import read_format, read_quantizer, spell, spell_format
 
 Scaling = Literal["none", "smoothquant", "galt"]
@@ -267,6 +268,17 @@ def _litevar(recipe: Recipe, name: str) -> Recipe:
     return replace(recipe, name=name, description=text, layers=kept)
 
 
+def _best(recipe: Recipe) -> Recipe:
+    # A rotated group is nearly Gaussian: evenly spaced levels, slightly clipped, serve it better.
+    rotated = Quantizer(E1M2, per_group(128), scale=ratio(0.92))
+    layers = tuple(
+        (pattern, replace(rule, input=rotated) if rule.hadamard else rule)
+        for pattern, rule in recipe.layers
+    )
+    text = "FPQVAR, E1M2 for rotated inputs, compensated weights, tuned"
+    return replace(recipe, name="fp4-best", description=text, layers=layers, tuning_steps=400)
+
+
 def _named() -> dict[str, Recipe]:
     kv6 = Quantizer(E2M3, PER_TOKEN)
     kv4 = Quantizer(E2M1, PER_TOKEN)
@@ -290,6 +302,16 @@ def _named() -> dict[str, Recipe]:
     )
     fp4_fpqvar = uniform_recipe(
         "fp4-fpqvar", fpqvar, E2M1, fc2_input=DUAL_FP4, hadamard=128, scaling="galt"
+    )
+    gptq = uniform_recipe(
+        "fp4-gptq",
+        f"{fpqvar}; compensated weights",
+        E2M1,
+        fc2_input=DUAL_FP4,
+        hadamard=128,
+        scaling="galt",
+        scale=MSE,
+        compensate=True,
     )
     recipes = [
         Recipe("fp16", "nothing is quantized"),
@@ -357,16 +379,8 @@ def _named() -> dict[str, Recipe]:
             hadamard=128,
             scaling="galt",
         ),
-        uniform_recipe(
-            "fp4-gptq",
-            f"{fpqvar}; compensated weights",
-            E2M1,
-            fc2_input=DUAL_FP4,
-            hadamard=128,
-            scaling="galt",
-            scale=MSE,
-            compensate=True,
-        ),
+        gptq,
+        _best(gptq),
     ]
     return {recipe.name: recipe for recipe in recipes}
 
