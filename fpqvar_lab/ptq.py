@@ -26,6 +26,7 @@ from fpqvar_lab.hadamard import GroupHadamard, random_signs
 from fpqvar_lab.kv_cache import QuantKVCache, RequantizedKVCache
 from fpqvar_lab.quant_linear import QuantLinear
 from fpqvar_lab.recipe import LayerRecipe, Recipe, find_recipe, read_recipe
+from fpqvar_lab.scales import ABSMAX
 from fpqvar_lab.smoothing import QuantizedProduct, fit_scale, fit_smoothquant, fold_into_adaln
 from fpqvar_lab.spelling import read_quantizer, spell
 from fpqvar_lab.tuning import Lessons, draw_lessons, tune
@@ -420,11 +421,12 @@ def _fit(rule: LayerRecipe, linear: nn.Linear, steps: Sequence[Tensor], seed: in
     transform = _transform(rule, linear.in_features, seed)
     if transform is not None:
         transform = transform.to(linear.weight.device)
+    weight = replace(rule.weight, scale=ABSMAX)  # a search at every step would take hours
     if rule.scaling == "smoothquant":
-        quantized = QuantizedProduct(rule.input, rule.weight, transform)
+        quantized = QuantizedProduct(rule.input, weight, transform)
         return fit_smoothquant(steps, linear.weight, quantized).scale
     return fit_scale(
-        steps, linear.weight, transform, rule.input, weight_quantizer=rule.weight, progress=False
+        steps, linear.weight, transform, rule.input, weight_quantizer=weight, progress=False
     ).scale
 
 
