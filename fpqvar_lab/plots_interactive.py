@@ -99,7 +99,8 @@ def _options(values: list[str]) -> str:
 
 
 _STYLE = """
-#NAME {background: #fff; color: #222; padding: 0.6rem; border-radius: 4px; color-scheme: light;
+#NAME {background: #fff; color: #222; padding: 0.6rem; border-radius: 4px; text-align: left;
+  color-scheme: light;
   font-family: system-ui, sans-serif; font-size: 14px; line-height: 1.4}
 #NAME form {display: flex; flex-wrap: wrap; gap: 0.4rem 1.2rem; align-items: center; margin: 0}
 #NAME fieldset {border: 0; margin: 0; padding: 0; display: flex; gap: 0.8rem}

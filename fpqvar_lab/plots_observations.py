@@ -234,7 +234,7 @@ def overlap_matrices(models: Mapping[str, Mapping[str, Tensor]]) -> Figure:
         models: model -> layer -> (steps, steps), per cent; the diagonal is drawn with a frame.
     """
     layers = list(next(iter(models.values())))
-    size = (WIDTH, 1.75 * len(models) + 0.5)
+    size = (WIDTH, 1.6 * len(models) + 0.45)
     figure, axes = plt.subplots(len(models), len(layers), figsize=size, squeeze=False)
     for row, (model, matrices) in zip(axes, models.items(), strict=True):
         for axis, (layer, matrix) in zip(row, matrices.items(), strict=True):
