@@ -12,7 +12,7 @@ from torch import Tensor
 
 _MAGNITUDES = 2.0 ** (torch.arange(-40, 25, dtype=torch.float64) / 4)
 HISTOGRAM_EDGES = torch.cat((-_MAGNITUDES.flip(0), _MAGNITUDES))
-"""Edges of the histogram's bins, (130,): four a binade for magnitudes from 2^-10 to 2^6, both
+"""Edges of the histogram's bins, (130,), four a binade for magnitudes from 2^-10 to 2^6, both
 signs. Bin i holds values from edge i - 1 up to, but not, edge i; the first and the last are open.
 """
 
@@ -102,7 +102,7 @@ class ChannelStatistics:
 
     @property
     def kurtosis(self) -> Tensor:
-        """Of each channel, (channels,): 3 for a Gaussian; NaN for a constant channel."""
+        """Kurtosis of each channel, (channels,), 3 for a Gaussian and NaN for a constant channel."""
         return self.count * self.powers[2] / self.powers[0].square()
 
     @property
