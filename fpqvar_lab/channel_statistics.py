@@ -102,7 +102,7 @@ class ChannelStatistics:
 
     @property
     def kurtosis(self) -> Tensor:
-        """Kurtosis of each channel, (channels,), 3 for a Gaussian and NaN for a constant channel."""
+        """Kurtosis of each channel, (channels,), 3 for a Gaussian and NaN for a constant one."""
         return self.count * self.powers[2] / self.powers[0].square()
 
     @property
