@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_sample(subparsers)
     _add_train(subparsers)
+    _add_quantize(subparsers)
     _add_evaluate(subparsers)
     return parser
 
@@ -110,6 +111,38 @@ def _add_train(subparsers: argparse._SubParsersAction) -> None:
     sub.add_argument("--vqvae", default="mini", help="var: the VQVAE (default mini)")
     sub.add_argument("--out", type=Path, help="default data/models/<what>-mini.safetensors")
     sub.set_defaults(run="train")
+
+
+def _add_quantize(subparsers: argparse._SubParsersAction) -> None:
+    examples = (
+        "  fpqvar-lab quantize --model mini-outlier --recipe fp4-fpqvar --out fp4.safetensors\n"
+        "  fpqvar-lab quantize --weights var_d30.pth --vqvae vae_ch160v4096z32.pth \\\n"
+        "      --recipe fp4-fpqvar --device cuda --dtype float16 --out d30-fp4.safetensors\n"
+        "  fpqvar-lab quantize --recipe fp4-fpqvar --show\n"
+        "The result is a model for sample --weights and evaluate --quantized."
+    )
+    sub = _command(subparsers, "quantize", "quantize a model by a recipe", examples)
+    sub.add_argument("--model", choices=("mini", "mini-outlier"), help="one of the data's models")
+    sub.add_argument("--weights", type=Path, help="a VAR checkpoint (.pth or .safetensors) instead")
+    sub.add_argument("--vqvae", type=Path, help="the VQVAE's checkpoint, with --weights")
+    sub.add_argument(
+        "--recipe", default="fp4-fpqvar", help="a name or a .toml file (default fp4-fpqvar)"
+    )
+    sub.add_argument("--show", action="store_true", help="print the recipe and stop")
+    sub.add_argument(
+        "--pictures", type=_positive, default=100, help="drawn for calibration (default 100)"
+    )
+    sub.add_argument(
+        "--tokens", type=_positive, default=1024, help="kept by layer and step (default 1024)"
+    )
+    sub.add_argument("--seed", type=int, default=0, help="of the calibration (default 0)")
+    sub.add_argument("--spill", type=Path, help="keep calibration in this file, not in memory")
+    sub.add_argument("--fc1-factors", type=Path, help="published factors, a .pth list of vectors")
+    sub.add_argument("--qkv-factors", type=Path, help="the same for mat_qkv")
+    sub.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    sub.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    sub.add_argument("--out", type=Path, default=Path("quantized.safetensors"))
+    sub.set_defaults(run="quantize")
 
 
 def _add_evaluate(subparsers: argparse._SubParsersAction) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fpqvar_lab import data, var
 from fpqvar_lab.var import train as training
@@ -38,13 +38,8 @@ def sample(options: argparse.Namespace) -> None:
         raise ValueError("--model and --weights exclude each other")
     from torchvision.utils import save_image  # works only beside its own release of torch
 
-    model = var.load_var(
-        options.weights or options.model or "mini",
-        dtype=getattr(torch, options.dtype),
-        device=options.device,
-    )
     _, steps = var.sample(
-        model,
+        _model(options),
         var.load_vqvae(options.vqvae or "mini", device=options.device),
         torch.tensor(options.labels * options.rows, device=options.device),
         cfg=options.cfg,
@@ -59,6 +54,58 @@ def sample(options: argparse.Namespace) -> None:
         images = images.repeat_interleave(options.zoom, dim=side)
     save_image(images.float(), out, nrow=len(options.labels), format="png")
     print(out)
+
+
+def _model(options: argparse.Namespace) -> var.VAR:
+    """The model asked for; a quantized one is known by its file."""
+    from fpqvar_lab.ptq import is_quantized, load_quantized
+
+    dtype = getattr(torch, options.dtype)
+    if options.weights and is_quantized(options.weights):
+        return load_quantized(options.weights, device=options.device).materialize().to(dtype)
+    source = options.weights or options.model or "mini"
+    return var.load_var(source, dtype=dtype, device=options.device)
+
+
+def quantize(options: argparse.Namespace) -> None:
+    """Quantize a model by a recipe, print what became of each layer, and write the model."""
+    from fpqvar_lab import ptq
+    from fpqvar_lab.recipe import find_recipe
+
+    recipe = find_recipe(options.recipe)
+    print(recipe.table())
+    if options.show:
+        return
+    out = _writable(options.out)
+    if bool(options.weights) != bool(options.vqvae):
+        raise ValueError("--weights and --vqvae go together")
+    if options.model and options.weights:
+        raise ValueError("--model and --weights exclude each other")
+    source = options.weights or options.model or "mini"
+    model = var.load_var(source, dtype=getattr(torch, options.dtype), device=options.device)
+    quantized, done = ptq.calibrate_and_quantize(
+        model,
+        var.load_vqvae(options.vqvae or "mini", device=options.device),
+        recipe,
+        pictures=options.pictures,
+        tokens=options.tokens,
+        seed=options.seed,
+        factors=_factors(options),
+        spill=options.spill,
+    )
+    ptq.save_quantized(quantized, out, {"command": options.command_line})
+    print(done.table())
+    print(out)
+
+
+def _factors(options: argparse.Namespace) -> dict[str, Tensor]:
+    from fpqvar_lab.ptq import load_factors
+
+    given = {"ffn.fc1": options.fc1_factors, "attn.mat_qkv": options.qkv_factors}
+    found: dict[str, Tensor] = {}
+    for layer, file in given.items():
+        found |= load_factors(file, layer) if file else {}
+    return found
 
 
 def evaluate(options: argparse.Namespace) -> None:

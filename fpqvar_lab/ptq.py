@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -232,6 +233,7 @@ def calibrate_and_quantize(
     tokens: int | None = 1024,
     seed: int = 0,
     lessons: int = 2000,
+    factors: Mapping[str, Tensor] | None = None,
     spill: Path | None = None,
     progress: bool = True,
 ) -> tuple[QuantizedVAR, Report]:
@@ -245,13 +247,18 @@ def calibrate_and_quantize(
         tokens: kept for each layer and step.
         seed: of labels and sampling.
         lessons: pictures to tune on, drawn from the next seed.
+        factors: as for `quantize_model`; where they serve all layers, nothing is captured.
         spill: a safetensors file to keep captured inputs in, instead of memory.
         progress: whether to show progress bars.
     """
     recipe = find_recipe(recipe)
-    seen = calibrate(var, vqvae, recipe, pictures=pictures, tokens=tokens, seed=seed, spill=spill)
+    seen = None
+    if not _given(recipe, _rules(var, recipe), factors or {}):
+        seen = calibrate(
+            var, vqvae, recipe, pictures=pictures, tokens=tokens, seed=seed, spill=spill
+        )
     drawn = draw_lessons(var, vqvae, lessons, seed=seed + 1) if recipe.tuning_steps else None
-    return quantize_model(var, recipe, seen, lessons=drawn, progress=progress)
+    return quantize_model(var, recipe, seen, lessons=drawn, factors=factors, progress=progress)
 
 
 def report(model: QuantizedVAR) -> Report:
@@ -300,6 +307,17 @@ def save_quantized(
     partial.replace(file)
 
 
+def is_quantized(file: Path | str) -> bool:
+    """Whether a file is one that `save_quantized` wrote, by its metadata."""
+    path = Path(file)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        return read_metadata(path).get("format") == _FORMAT
+    except SafetensorError:
+        return False
+
+
 def load_quantized(file: Path | str, *, device: str | torch.device = "cpu") -> QuantizedVAR:
     """The model that `save_quantized` wrote; its outputs are the saved one's, bit for bit.
 
@@ -309,9 +327,9 @@ def load_quantized(file: Path | str, *, device: str | torch.device = "cpu") -> Q
     """
     path = Path(file)
     state = read_state(path)
-    metadata = read_metadata(path) if path.suffix == ".safetensors" else {}
-    if metadata.get("format") != _FORMAT:
+    if not is_quantized(path):
         raise ValueError(f"{path}: not a quantized model; make one with quantize_model")
+    metadata = read_metadata(path)
     fields = json.loads(metadata["config"])
     fields |= {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
     with torch.device("meta"):
@@ -375,12 +393,19 @@ def _check_inputs(
     for name in factors.keys() - rules.keys():
         raise ValueError(f"factors for {name}; {recipe.name} quantizes {', '.join(rules)}")
     for name in recipe.calibrated_layers(list(rules)):
-        given = name in factors and not (recipe.candidates or rules[name].compensate)
-        if not given and name not in (calibration or {}):
+        if name not in (calibration or {}) and not _given(recipe, {name: rules[name]}, factors):
             raise ValueError(
                 f"{recipe.name} needs the inputs of {name}; pass calibration=calibrate(var, vqvae, "
                 f"{recipe.name!r})"
             )
+
+
+def _given(recipe: Recipe, rules: Mapping[str, LayerRecipe], factors: Mapping[str, Tensor]) -> bool:
+    """Whether the factors are all that these layers need of calibration."""
+    needing = recipe.calibrated_layers(list(rules))
+    return not recipe.candidates and all(
+        name in factors and not rules[name].compensate for name in needing
+    )
 
 
 def _sharing(var: VAR, recipe: Recipe) -> QuantizedVAR:
