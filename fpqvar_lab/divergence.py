@@ -1,8 +1,9 @@
 """How far a quantized model is from the original on given pictures: no sampling, no randomness.
 
-Both models read the codes of real pictures (teacher forcing) and predict the next ones. What is
-measured: the cross-entropy with the true codes, the Kullback-Leibler divergence between the two
-predictions, and the signal-to-noise ratio of each layer's output.
+Both models read the codes of real pictures (teacher forcing), step by step as when sampling but
+without guidance, and predict the next ones. What is measured: the cross-entropy with the true
+codes, the Kullback-Leibler divergence between the two predictions, and the signal-to-noise ratio
+of each layer's output.
 """
 
 from collections.abc import Iterator, Sequence
@@ -81,18 +82,36 @@ def divergence(
     for x, y in zip(images.split(batch), labels.split(batch), strict=True):
         codes = vqvae.encode(x.to(device))
         inputs, y = vqvae.teacher_forcing_input(codes), y.to(device)
-        ours = model(y, inputs)
-        theirs = ours if model is original else original(y, inputs)
+        ours, theirs = predictions(model, y, inputs), predictions(original, y, inputs)
         found.append(_compare(ours, theirs, codes))
     cross_entropy, kl = (torch.cat(part).cpu().numpy() for part in zip(*found, strict=True))
     return Divergence(cross_entropy, kl, original.config.tokens_per_step)
 
 
-def _compare(ours: Tensor, theirs: Tensor, codes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """(batch, steps) of both measures, a step at a time to keep intermediate results small."""
-    sizes = [code.shape[1] for code in codes]
+def predictions(model: VAR, labels: Tensor, inputs: Tensor) -> Iterator[Tensor]:
+    """Logits (batch, tokens, vocabulary) of each step, made as when sampling.
+
+    Unlike the single pass of `VAR.forward` this fills the cache step by step, so that a quantized
+    cache has its effect; otherwise the two agree.
+
+    Args:
+        model: the transformer.
+        labels: (batch,) int64.
+        inputs: (batch, tokens - 1, code_channels), from `teacher_forcing_input`.
+    """
+    modulation, caches = model.modulation(labels), model.new_cache(len(labels))
+    later = model.word_embed(inputs.to(model.word_embed.weight.dtype))
+    x = torch.cat((model.first_tokens(labels), later), dim=1) + model.positions()
+    for tokens in x.split(model.config.tokens_per_step, dim=1):
+        yield model.logits(tokens, modulation, caches=caches)
+
+
+def _compare(
+    ours: Iterator[Tensor], theirs: Iterator[Tensor], codes: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """(batch, steps) of both measures."""
     rows = []
-    for a, b, code in zip(ours.split(sizes, dim=1), theirs.split(sizes, dim=1), codes, strict=True):
+    for a, b, code in zip(ours, theirs, codes, strict=True):
         log_q = a.log_softmax(-1)
         log_p = b.log_softmax(-1)
         cross_entropy = F.nll_loss(log_q.flatten(0, 1), code.flatten(), reduction="none")
@@ -114,7 +133,8 @@ def layer_snr(
     """Signal-to-noise ratio in dB of linear layers' outputs, by layer and step.
 
     Signal is the original's output, noise the difference of the two, each summed in squares over
-    all pictures, tokens of the step, and channels. Errors of earlier layers are part of the noise,
+    all pictures, tokens of the step, and channels. Both run once over all tokens, without a cache.
+    Errors of earlier layers are part of the noise,
     since each model reads its own activations.
 
     Args:

@@ -8,7 +8,11 @@ import pytest
 import torch
 
 from fpqvar_lab import data
-from fpqvar_lab.divergence import divergence, layer_snr
+from fpqvar_lab.divergence import divergence, layer_snr, predictions
+from fpqvar_lab.formats import E2M1
+from fpqvar_lab.ptq import quantize_model
+from fpqvar_lab.quantize import PER_TOKEN, Quantizer
+from fpqvar_lab.recipe import Recipe
 from fpqvar_lab.var import VAR, VQVAE, VARConfig, VQVAEConfig
 
 CONFIG = replace(VARConfig.preset("mini"), depth=2, width=32, heads=2, vocabulary=32)
@@ -57,6 +61,26 @@ def test_divergence_is_that_of_the_definition(models, vqvae, pictures):
         assert found.estimate(name).value == pytest.approx(expected.mean(), rel=1e-4)
         steps = np.split(expected.mean(0), np.cumsum((1, 4, 9, 25)))
         np.testing.assert_allclose(found.by_step(name), [s.mean() for s in steps], rtol=1e-4)
+
+
+def test_steps_with_a_cache_predict_what_one_pass_does(models, vqvae, pictures):
+    images, labels = (x[:3] for x in pictures)
+    inputs = vqvae.teacher_forcing_input(vqvae.encode(images))
+    steps = torch.cat(list(predictions(models[1], labels, inputs)), dim=1)
+    torch.testing.assert_close(steps, models[1](labels, inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_a_quantized_cache_diverges(vqvae, pictures):
+    """Nothing but the cache is quantized: a single pass over all tokens would not show it."""
+    torch.manual_seed(1)
+    original = VAR(replace(CONFIG, width=64)).eval().requires_grad_(False)
+    original.class_emb.weight.normal_()
+    for block in original.blocks:
+        block.ada_lin.linear.weight.normal_(std=0.2)
+    original.head.weight.normal_(std=0.2)
+    recipe = Recipe("cache", "only the cache", kv=Quantizer(E2M1, PER_TOKEN))
+    model, _ = quantize_model(original, recipe, progress=False)
+    assert divergence(model, original, vqvae, *pictures).estimate("kl").value > 1e-5
 
 
 def test_a_model_does_not_differ_from_itself(models, vqvae, pictures):

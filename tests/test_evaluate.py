@@ -16,10 +16,12 @@ from torch import Tensor
 from fpqvar_lab import cli, data, provenance
 from fpqvar_lab.cluster import connect, results
 from fpqvar_lab.divergence import divergence
+from fpqvar_lab.evaluate import PROBE
 from fpqvar_lab.extractors import CLASSIFIER, ExtractorFile
 from fpqvar_lab.metrics import merged
 from fpqvar_lab.pictures import to_uint8
-from fpqvar_lab.ptq import quantize_model, save_quantized
+from fpqvar_lab.ptq import calibrate_and_quantize, quantize_model, save_quantized
+from fpqvar_lab.recipe import RECIPES
 from fpqvar_lab.results import read_results, stale
 from fpqvar_lab.shards import (
     Guidance,
@@ -198,6 +200,7 @@ def test_samples_can_be_kept(whole, files, tmp_path):
 
 
 def test_a_killed_run_loses_at_most_one_shard(whole, files, tmp_path, monkeypatch):
+    provenance.code_digests.cache_clear()  # what was edited since counts for the other process
     out = tmp_path / "tiny.json"
     options = [*arguments(files, out, *SETTINGS), "--recipes", "fp4-baseline"]
     process = subprocess.Popen([sys.executable, "-m", "fpqvar_lab.cli", *options])
@@ -392,10 +395,6 @@ def check_probe(file, *, calibrated: bool, most: int | None = None) -> None:
 
     Digests of code would change with every edit; this changes only if a recipe does something else.
     """
-    from fpqvar_lab.evaluate import PROBE
-    from fpqvar_lab.ptq import calibrate
-    from fpqvar_lab.recipe import RECIPES
-
     content = read_results(file)
     original = load_var(weights_of(content)["weights"])
     vqvae = load_vqvae("mini")
@@ -403,8 +402,7 @@ def check_probe(file, *, calibrated: bool, most: int | None = None) -> None:
     named = [name for name in content["rows"] if name in RECIPES]
     chosen = [name for name in named if RECIPES[name].needs_calibration == calibrated][:most]
     for name in chosen:
-        inputs = calibrate(original, vqvae, name)
-        model, _ = quantize_model(original, name, inputs, progress=False)
+        model, _ = calibrate_and_quantize(original, vqvae, name, progress=False)
         found = divergence(model, original, vqvae, images, labels).estimate("kl").value
         expected = content["rows"][name]["probe_kl"]
         # Calibration draws pictures, where another machine's rounding can change a code.
