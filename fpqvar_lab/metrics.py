@@ -200,7 +200,7 @@ def share(hits: float, count: int) -> Estimate:
     p, z = hits, _NORMAL
     centre = (p + z * z / (2 * count)) / (1 + z * z / count)
     reach = z / (1 + z * z / count) * sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return Estimate(p, centre - reach, centre + reach)
+    return Estimate(p, max(centre - reach, 0.0), min(centre + reach, 1.0))
 
 
 def bootstrap_mean(values: Vector, *, replicates: int = 1000, seed: int = 0) -> Estimate:
