@@ -5,17 +5,14 @@ folded into AdaLN where each block owns one, and multiplied on the fly where Ada
 VAR-d36). Source of the method: FPQVAR, arXiv 2505.16335.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -24,120 +21,34 @@ from fpqvar_lab.calibration import CalibrationSet, capture
 from fpqvar_lab.compensation import input_moments, quantize_compensated
 from fpqvar_lab.format_choice import choose_formats
 from fpqvar_lab.hadamard import GroupHadamard, random_signs
-from fpqvar_lab.kv_cache import QuantKVCache, RequantizedKVCache
 from fpqvar_lab.quant_linear import QuantLinear
-from fpqvar_lab.recipe import LayerRecipe, Recipe, find_recipe, read_recipe
+from fpqvar_lab.quantized_files import is_quantized, load_factors, load_quantized, save_quantized
+from fpqvar_lab.quantized_var import LayerReport, QuantizedVAR, Report, report
+from fpqvar_lab.recipe import LayerRecipe, Recipe, find_recipe
 from fpqvar_lab.scales import ABSMAX
 from fpqvar_lab.smoothing import QuantizedProduct, fit_scale, fit_smoothquant, fold_into_adaln
-from fpqvar_lab.spelling import read_quantizer, spell
 from fpqvar_lab.tuning import Lessons, draw_lessons, tune
-from fpqvar_lab.var import VAR, VQVAE, VARConfig
-from fpqvar_lab.var.checkpoint import read_metadata, read_state
-from fpqvar_lab.var.transformer import Block, Cache
+from fpqvar_lab.var import VAR, VQVAE
+from fpqvar_lab.var.transformer import Block
+
+__all__ = [
+    "LayerReport",
+    "QuantizedVAR",
+    "Report",
+    "calibrate",
+    "calibrate_and_quantize",
+    "is_quantized",
+    "load_factors",
+    "load_quantized",
+    "quantize_model",
+    "report",
+    "save_quantized",
+]
 
 Calibration = Mapping[str, Sequence[Tensor]]
 """Inputs of layers by name, a tensor (tokens, channels) for each step, as `capture` gives them."""
 
 _ADALN_PARTS = {"mat_qkv": (2, 4), "fc1": (3, 5)}  # which sixth of AdaLN is scale, and which shift
-_FORMAT = "fpqvar-lab quantized VAR 1"
-
-
-class QuantizedVAR(VAR):
-    """A VAR some of whose layers are quantized; made by `quantize_model` or `load_quantized`.
-
-    Args:
-        config: shape of the model.
-        recipe: how it is quantized.
-    """
-
-    def __init__(self, config: VARConfig, recipe: Recipe) -> None:
-        super().__init__(config)
-        self.recipe = recipe
-
-    def new_cache(self, batch: int) -> Sequence[Cache]:
-        """An empty cache for each block, quantizing if the recipe says so."""
-        if self.recipe.kv is None:
-            return super().new_cache(batch)
-        kind = QuantKVCache if self.recipe.kv_mode == "once" else RequantizedKVCache
-        return [kind(self.recipe.kv) for _ in self.blocks]
-
-    def teacher_forcing_cache(self, batch: int) -> Sequence[Cache] | None:
-        """A cache, if it is quantized: then teacher forcing reads what sampling would."""
-        return None if self.recipe.kv is None else self.new_cache(batch)
-
-    def quantized_layers(self) -> dict[str, QuantLinear]:
-        """The quantized layers by name."""
-        return {name: m for name, m in self.named_modules() if isinstance(m, QuantLinear)}
-
-    def materialize(self, *, compile: bool = False) -> "QuantizedVAR":  # noqa: A002
-        """Keep the weights' values beside their codes: faster, for as much memory as before.
-
-        Args:
-            compile: whether inputs are quantized by compiled kernels too; the results are the same.
-        """
-        for layer in self.quantized_layers().values():
-            layer.materialize()
-            layer.input_quantizer = replace(layer.input_quantizer, compile=compile)
-        return self
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """What became of one linear layer.
-
-    Args:
-        name: of the layer.
-        shape: of its weight (out_channels, in_channels).
-        bytes_before: of the weight in 16 bits.
-        bytes_after: of the weight as it is stored now, scales included.
-        weight: its quantizer as text, None where the layer was skipped.
-        input: the input's quantizer as text.
-    """
-
-    name: str
-    shape: tuple[int, int]
-    bytes_before: int
-    bytes_after: int
-    weight: str | None = None
-    input: str | None = None
-
-    @property
-    def quantized(self) -> bool:
-        return self.weight is not None
-
-
-@dataclass(frozen=True)
-class Report:
-    """What quantization did, layer by layer; every linear layer of the model is listed."""
-
-    recipe: str
-    layers: tuple[LayerReport, ...]
-
-    def nbytes(self, *, before: bool = False, quantized_only: bool = True) -> int:
-        """Bytes of the linear layers' weights, after quantization or before (in 16 bits)."""
-        layers = [layer for layer in self.layers if layer.quantized or not quantized_only]
-        return sum(layer.bytes_before if before else layer.bytes_after for layer in layers)
-
-    @property
-    def bits_per_value(self) -> float:
-        """Stored bits for each weight of the quantized layers, scales counted; 16 without any."""
-        before = self.nbytes(before=True)
-        return 16 * self.nbytes() / before if before else 16.0
-
-    def table(self) -> str:
-        """A text table, a line for each layer and a sum."""
-        width = max(len(layer.name) for layer in self.layers)
-        lines = [
-            f"{layer.name:{width}}  {layer.bytes_before:>12,}  {layer.bytes_after:>12,}  "
-            + (f"{layer.weight} x {layer.input}" if layer.quantized else "skipped")
-            for layer in self.layers
-        ]
-        total = (
-            f"{'quantized layers':{width}}  {self.nbytes(before=True):>12,}  {self.nbytes():>12,}  "
-            f"{self.bits_per_value:.2f} bits a weight"
-        )
-        head = f"{'layer':{width}}  {'16-bit bytes':>12}  {'bytes now':>12}  weight x input"
-        return "\n".join([head, *lines, total])
 
 
 def calibrate(
@@ -259,117 +170,6 @@ def calibrate_and_quantize(
         )
     drawn = draw_lessons(var, vqvae, lessons, seed=seed + 1) if recipe.tuning_steps else None
     return quantize_model(var, recipe, seen, lessons=drawn, factors=factors, progress=progress)
-
-
-def report(model: QuantizedVAR) -> Report:
-    """What became of every linear layer of a quantized model."""
-    rows = []
-    for name, module in model.named_modules():
-        if isinstance(module, QuantLinear):
-            shape = (module.out_features, module.in_features)
-            weight = module.weight
-            rows.append(
-                LayerReport(
-                    name,
-                    shape,
-                    2 * shape[0] * shape[1],
-                    weight.nbytes,
-                    spell(weight.quantizer),
-                    spell(module.input_quantizer),
-                )
-            )
-        elif isinstance(module, nn.Linear):
-            shape = (module.out_features, module.in_features)
-            rows.append(LayerReport(name, shape, size := 2 * shape[0] * shape[1], size))
-    return Report(model.recipe.name, tuple(rows))
-
-
-def save_quantized(
-    model: QuantizedVAR, file: Path, metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write a quantized model as safetensors: packed codes, scales, signs, and the recipe.
-
-    Args:
-        model: from `quantize_model`.
-        file: to write.
-        metadata: further strings to keep in it.
-    """
-    inputs = {name: spell(m.input_quantizer) for name, m in model.quantized_layers().items()}
-    description = {
-        "format": _FORMAT,
-        "config": json.dumps(asdict(model.config)),
-        "recipe": model.recipe.to_toml(),
-        "inputs": json.dumps(inputs),
-    }
-    state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    partial = file.with_name(file.name + ".partial")
-    save_file(state, partial, {**(metadata or {}), **description})
-    partial.replace(file)
-
-
-def is_quantized(file: Path | str) -> bool:
-    """Whether a file is one that `save_quantized` wrote, by its metadata."""
-    path = Path(file)
-    if path.suffix != ".safetensors" or not path.is_file():
-        return False
-    try:
-        return read_metadata(path).get("format") == _FORMAT
-    except SafetensorError:
-        return False
-
-
-def load_quantized(file: Path | str, *, device: str | torch.device = "cpu") -> QuantizedVAR:
-    """The model that `save_quantized` wrote; its outputs are the saved one's, bit for bit.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or holds something else.
-    """
-    path = Path(file)
-    state = read_state(path)
-    if not is_quantized(path):
-        raise ValueError(f"{path}: not a quantized model; make one with quantize_model")
-    metadata = read_metadata(path)
-    fields = json.loads(metadata["config"])
-    fields |= {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
-    with torch.device("meta"):
-        model = QuantizedVAR(VARConfig(**fields), read_recipe(metadata["recipe"]))
-    for name, text in json.loads(metadata["inputs"]).items():
-        model.set_submodule(name, QuantLinear.from_state(state, read_quantizer(text), f"{name}."))
-    try:
-        model.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: {str(error).splitlines()[-1].strip()}") from error
-    return model.to(device).eval().requires_grad_(False)
-
-
-def load_factors(file: Path | str, layer: str = "ffn.fc1") -> dict[str, Tensor]:
-    """Published factors: a `.pth` file that is a list of one (channels,) tensor a block.
-
-    No pickled code is executed.
-
-    Args:
-        file: the file.
-        layer: which layer of each block they belong to, `ffn.fc1` or `attn.mat_qkv`.
-
-    Returns:
-        Factors by layer name, for `quantize_model`.
-
-    Raises:
-        ValueError: when the file holds something else, or a factor is not positive.
-    """
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"{file}: refused, it holds more than tensors or is damaged") from error
-    if not isinstance(content, list) or not all(isinstance(x, Tensor) for x in content):
-        raise ValueError(f"{file}: expected a list of tensors, one for each block")
-    for block, tensor in enumerate(content):
-        if tensor.ndim != 1 or not bool((tensor > 0).all()):
-            raise ValueError(f"{file}: entry {block} is not a vector of positive factors")
-    return {f"blocks.{i}.{layer}": tensor.float() for i, tensor in enumerate(content)}
 
 
 def _rules(var: VAR, recipe: Recipe) -> dict[str, LayerRecipe]:
