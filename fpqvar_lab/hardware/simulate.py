@@ -4,7 +4,7 @@ For small runs: a few thousand cycles a second. `fpqvar_lab.hardware.cxxrtl` is 
 simulator.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
@@ -55,6 +55,7 @@ def run_stream(
     *,
     offers: Iterable[bool] = (),
     accepts: Iterable[bool] = (),
+    constants: Mapping[str, int] | None = None,
     limit: int = 100_000,
 ) -> StreamRun:
     """Send `beats` through the streams `unit.i` and `unit.o` until `count` beats came out.
@@ -65,6 +66,7 @@ def run_stream(
         count: beats to wait for.
         offers: whether a beat is offered, cycle by cycle; True after the last.
         accepts: whether the receiver is ready, cycle by cycle; True after the last.
+        constants: other inputs by name, and their values.
         limit: of cycles.
 
     Raises:
@@ -76,6 +78,8 @@ def run_stream(
     offer, accept = (chain(pattern, repeat(True)) for pattern in (offers, accepts))
 
     async def bench(ctx: Any) -> None:
+        for name, value in (constants or {}).items():
+            ctx.set(getattr(unit, name), value)
         pending = False
         for cycle in range(limit):
             more = len(accepted) < len(beats)

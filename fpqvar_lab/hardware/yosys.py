@@ -63,7 +63,8 @@ def run_tool(
             timeout=TIMEOUT_SECONDS,
         )
         if done.returncode:
-            raise ToolError(f"{module} failed: {(done.stderr or done.stdout)[-2000:]}")
+            text = (done.stderr or done.stdout)[-2000:]
+            raise ToolError(f"{module} ended with exit code {done.returncode}: {text}")
         return tuple(Path(folder, name).read_text(encoding="utf-8") for name in outputs)
 
 

@@ -30,6 +30,8 @@ def is_sign_magnitude(fmt: Format) -> bool:
     return not (isinstance(fmt, IntFormat) and not fmt.symmetric)
 
 
-def magnitude_bits(fmt: SignedFormat) -> int:
-    """How many bits the largest magnitude has as an integer."""
-    return max(map(abs, code_integers(fmt))).bit_length()
+def unit_exponent(fmt: SignedFormat) -> int:
+    """The e for which 2^e is the value of the integer 1: -1 for E2M1."""
+    unit = 1.0 if isinstance(fmt, IntFormat) else fmt.integer_unit
+    numerator, denominator = unit.as_integer_ratio()
+    return numerator.bit_length() - denominator.bit_length()
