@@ -22,8 +22,7 @@ def results(tasks: Sequence[Task], client: Any = None) -> Iterator[tuple[Task, R
         tasks: to run.
         client: a `distributed.Client`, or None to run here.
 
-    Raises:
-        Whatever a task raises.
+    An exception of a task is raised here.
     """
     if client is None:
         for task in tasks:

@@ -21,7 +21,7 @@ from fpqvar_lab.metrics import GROUP_COUNTS, Estimate, bootstrap_mean, jackknife
 from fpqvar_lab.var import VAR, VQVAE
 
 ByPicture = NDArray[np.float64]
-"""(pictures, steps): means over a step's tokens."""
+"""Means over a step's tokens, (pictures, steps)."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ CacheMode = Literal["once", "released"]
 AFTER_ADALN = ("*.attn.mat_qkv", "*.ffn.fc1")
 """The layers that read what AdaLN gives; transforms are applied to these."""
 ALL_LINEAR = ("*.attn.mat_qkv", "*.attn.proj", "*.ffn.fc1", "*.ffn.fc2")
-"""The layers that are quantized: all linear layers of the blocks but their own AdaLN."""
+"""The layers that are quantized, all linear layers of the blocks but their own AdaLN."""
 
 
 @dataclass(frozen=True)
