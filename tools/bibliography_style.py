@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pybtex.plugin import register_plugin
+from pybtex.richtext import Text
 from pybtex.style.formatting.alpha import Style
 from pybtex.style.labels import BaseLabelStyle
 
@@ -29,8 +30,8 @@ def _names(entry: Any) -> str:
     people = entry.persons.get("author") or entry.persons.get("editor") or []
     if not people:
         return entry.fields.get("organization") or entry.fields.get("key") or entry.key
-    surnames = [" ".join([*person.prelast_names, *person.last_names]) for person in people]
-    surnames = [name.replace("{", "").replace("}", "") for name in surnames]
+    parts = [" ".join([*person.prelast_names, *person.last_names]) for person in people]
+    surnames = [str(Text.from_latex(name)) for name in parts]
     if len(surnames) == 2:
         return " and ".join(surnames)
     return surnames[0] + (" et al." if len(surnames) > 2 else "")
