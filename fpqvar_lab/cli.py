@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_sample(subparsers)
     _add_train(subparsers)
+    _add_synth(subparsers)
     _add_quantize(subparsers)
     _add_evaluate(subparsers)
     return parser
@@ -217,6 +218,24 @@ def _add_scoring(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--keep-samples", type=Path, metavar="FOLDER", help="write the samples there (.npz)"
     )
+
+
+def _add_synth(subparsers: argparse._SubParsersAction) -> None:
+    examples = (
+        "  fpqvar-lab synth --list\n"
+        "  fpqvar-lab synth --unit fp-multiplier --format e2m1\n"
+        "  fpqvar-lab synth --unit dot-product --format e2m1 --format int4 --lanes 16\n"
+        "  fpqvar-lab synth --unit hadamard --lanes 4 --verilog out/"
+    )
+    sub = _command(subparsers, "synth", "count what a hardware unit takes of an FPGA", examples)
+    sub.add_argument("--unit", default="fp-multiplier", help="default fp-multiplier; see --list")
+    sub.add_argument("--format", action="append", help="e2m1 (default), int4, dual-fp4, ...")
+    sub.add_argument("--lanes", type=_positive, help="elements a cycle, where the unit has lanes")
+    sub.add_argument("--family", default="xcup", help="of synth_xilinx: xcup (default), xc7, ...")
+    sub.add_argument("--verilog", type=Path, metavar="FOLDER", help="write Verilog there too")
+    sub.add_argument("--list", action="store_true", help="list the units")
+    sub.add_argument("--all", action="store_true", help="renew data/results/synthesis.json")
+    sub.set_defaults(run="synth")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

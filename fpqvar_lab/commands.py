@@ -163,3 +163,13 @@ def _provenance(
         "torch": torch.__version__,
         "licence": "MIT; trained on Fashion-MNIST (MIT), see data/README.md",
     }
+
+
+def synth(options: argparse.Namespace) -> None:
+    """Print what hardware units take of an FPGA."""
+    try:
+        from fpqvar_lab.hardware import commands as hardware
+    except ModuleNotFoundError as missing:
+        message = f"no module {missing.name}; install the extra with pip install '.[hardware]'"
+        raise ValueError(message) from missing
+    hardware.synth(options)

@@ -124,7 +124,7 @@ def record(
     async def bench(ctx: Any) -> None:
         for cycle in range(cycles):
             for name, values in inputs.items():
-                ctx.set(getattr(unit, name), values[cycle])
+                ctx.set(Value.cast(getattr(unit, name)), values[cycle])
             for label, signal in watched.items():
                 waves[label].append(ctx.get(signal))
             await ctx.tick()

@@ -78,6 +78,11 @@ def synthesize(unit: Elaboratable, family: str = "xcup", *, dsp: bool = False) -
     return report
 
 
+def result_key(unit: Elaboratable, family: str = "xcup", *, dsp: bool = False) -> str:
+    """Under what digest the result of `synthesize` is kept."""
+    return _digest(to_rtlil(unit), synthesis_command(family, dsp))
+
+
 def synthesis_command(family: str = "xcup", dsp: bool = False) -> str:
     """The Yosys command that maps a unit to a family's cells."""
     return f"synth_xilinx -family {family} -top {TOP} -flatten -noiopad -noclkbuf" + (
@@ -182,8 +187,7 @@ def _committed() -> dict[str, dict[str, Any]]:
         table = json.loads(data.path(RESULTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    entries = [*table["units"], *table["clocks"]]
-    return {entry["digest"]: entry["result"] for entry in entries}
+    return {entry["digest"]: entry["result"] for entry in table["units"]}
 
 
 def _kept_file(key: str) -> Path:

@@ -54,8 +54,9 @@ class DotProduct(Unit):
 class HalvesDotProduct(Unit):
     """A `DotProduct` with a dual format's codes: a tree, and a total, for each half.
 
-    Ports: as those of `DotProduct`, but `totals` (out, the positive half's and the negative one's,
-    each in units of its own scale). Latency, interval and exactness are the same.
+    Ports: as those of `DotProduct`, but two totals, `above` (out, the positive half's) and `below`
+    (out, the negative one's), each in units of its own scale. Latency, interval and exactness are
+    the same.
     """
 
     def __init__(self, lane: HalvesLane, lanes: int = 16, group: int = 128):
@@ -68,7 +69,8 @@ class HalvesDotProduct(Unit):
                 "b": In(ArrayLayout(lane.b_shape, lanes)),
                 "clear": In(1),
                 "enable": In(1),
-                "totals": Out(ArrayLayout(signed(self.total_bits), 2)),
+                "above": Out(signed(self.total_bits)),
+                "below": Out(signed(self.total_bits)),
             }
         )
 
@@ -78,10 +80,9 @@ class HalvesDotProduct(Unit):
             self.lane.products(m, self.a[lane], self.b[lane], f"lane{lane}")
             for lane in range(self.lanes)
         ]
-        for half, terms in enumerate(zip(*pairs, strict=True)):
-            name = f"tree{half}_"
+        for name, terms in zip(("above", "below"), zip(*pairs, strict=True), strict=True):
             total = _accumulate(m, terms, self.clear, self.enable, name, self.total_bits)
-            m.d.comb += self.totals[half].eq(total)
+            m.d.comb += getattr(self, name).eq(total)
         return m
 
 

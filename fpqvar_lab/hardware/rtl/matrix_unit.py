@@ -191,7 +191,7 @@ class MatrixUnit(Unit):
         if self.passes == 1:
             totals: list[Value] = [dot.total for dot in dots]
         else:
-            totals = [dot.totals[half] for half in range(2) for dot in dots]
+            totals = [dot.above for dot in dots] + [dot.below for dot in dots]
         kept = [Signal(total.shape(), name=f"kept{column}_{i}") for i, total in enumerate(totals)]
         with m.If(ends):
             m.d.sync += [new.eq(old) for new, old in zip(kept, totals, strict=True)]
