@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from fpqvar_lab.plots import COLOURS, FAINT, INK, WIDTH
 
@@ -50,6 +51,9 @@ def scores(
             _marks(axis, rows, values, offset, mark)
         if measure in logarithmic:
             axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set(xlabel=measure)
         axis.grid(True)
         axis.tick_params(axis="y", length=0)
@@ -110,9 +114,14 @@ def noise(
     axis.plot(counts, list(values.values()), "o-", color=COLOURS["quality"])
     for name, value in lines.items():
         axis.axhline(value, color=INK, lw=0.9)
-        axis.annotate(name, (counts[0], value), (0, 3), textcoords="offset points", fontsize=9)
+        axis.annotate(
+            name, (counts[-1], value), (0, 3), textcoords="offset points", ha="right", fontsize=9
+        )
     axis.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
     axis.set_xticks(counts, [f"{count:,}" for count in counts])
+    low, high = axis.get_ylim()
+    ticks = [2.0**power for power in range(-10, 11) if low <= 2.0**power <= high]
+    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()
     axis.legend(loc="lower left")
     axis.grid(True)
