@@ -19,12 +19,12 @@ Interval = tuple[float, float, float]
 MARKS = (("o", "full"), ("s", "none"), ("D", "full"))
 """Marker and fill of each model, in their order; all have the colour of quality."""
 PARTS = {
-    "weights": COLOURS["fc1"],
+    "weights": COLOURS["memory"],
     "VQVAE": COLOURS["vqvae"],
     "KV cache": COLOURS["attention"],
-    "decoding": COLOURS["fc2"],
-    "captured inputs": COLOURS["proj"],
-    "one layer's work": COLOURS["ada_lin"],
+    "decoding": "#d6d68a",  # a lighter VQVAE
+    "captured inputs": FAINT,
+    "one layer's work": COLOURS["galt"],
 }
 """Colours of what fills a memory."""
 
@@ -142,7 +142,8 @@ def memory(rows: Mapping[str, Mapping[str, float]], limits: Mapping[str, float])
         axis.barh(range(len(rows)), width, 0.62, left=left, color=colour, label=part)
         left += width
     for place, whole in enumerate(left):
-        axis.text(whole, place, f" {whole:.1f}", va="center", fontsize=8)
+        card = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axis.text(whole + 0.6, place, f"{whole:.1f}", va="center", fontsize=8, bbox=card)
     for name, limit in limits.items():
         axis.axvline(limit, color=INK, lw=1, ls="--")
         axis.text(limit, -0.62, name, ha="center", va="bottom", fontsize=8)
