@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from fpqvar_lab.format_types import DualFormat
 from fpqvar_lab.metrics import Estimate
@@ -138,7 +139,10 @@ def row_histograms(panels: Mapping[str, Mapping[str, np.ndarray]], xlabel: str) 
         panels: title -> block -> one positive number for each row (token and head).
         xlabel: what the number is.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 2.9), sharex=True, squeeze=False)
+    size = (WIDTH, 2.9)
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=size, sharex=True, sharey=True, squeeze=False
+    )
     every = np.concatenate([rows for blocks in panels.values() for rows in blocks.values()])
     bins = np.geomspace(every.min(), every.max(), 60)
     for axis, (title, blocks) in zip(axes[0], panels.items(), strict=True):
@@ -150,6 +154,9 @@ def row_histograms(panels: Mapping[str, Mapping[str, np.ndarray]], xlabel: str) 
         axis.set(xscale="log", xlabel=xlabel, ylim=(0, None))
         axis.set_title(title, loc="left")
         axis.grid(axis="x")
+        axis.xaxis.set_major_locator(FixedLocator([2.0**power for power in range(-10, 11)]))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter(ScalarFormatter())
     axes[0, 0].set_ylabel("share of rows in a bin")
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names))
