@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from fpqvar_lab.format_types import DualFormat
 from fpqvar_lab.metrics import Estimate
@@ -156,7 +156,7 @@ def row_histograms(panels: Mapping[str, Mapping[str, np.ndarray]], xlabel: str) 
         axis.grid(axis="x")
         axis.xaxis.set_major_locator(FixedLocator([2.0**power for power in range(-10, 11)]))
         axis.xaxis.set_minor_locator(NullLocator())
-        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes[0, 0].set_ylabel("share of rows in a bin")
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names))
