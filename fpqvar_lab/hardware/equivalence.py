@@ -25,20 +25,30 @@ def are_equal(gold: Elaboratable, gate: Elaboratable) -> bool:
     return _prove(inputs, _read("gold") + _read("gate"))
 
 
-def netlist_is_equal(unit: Elaboratable, family: Literal["xcup", "xc7"] = "xcup") -> bool:
-    """Whether a combinational unit's netlist of lookup tables computes what the unit does.
+def netlist_is_equal(
+    unit: Elaboratable, family: Literal["xcup", "xc7"] = "xcup", cycles: int = 1
+) -> bool:
+    """Whether a unit's netlist of lookup tables does what the unit does.
+
+    Args:
+        unit: combinational, or with one clock.
+        family: of the cells.
+        cycles: for how many cycles from the reset state, whatever the inputs are; 1 proves all
+            there is of a combinational unit.
 
     Raises:
         ToolError: when Yosys fails for another reason.
     """
     text = to_rtlil(unit)
     script = (
-        f"read_rtlil unit.il; {synthesis_command(family)}; write_rtlil netlist.il; design -reset; "
-        f"read_rtlil netlist.il; read_verilog +/xilinx/cells_sim.v; hierarchy -top {TOP}; proc; "
+        f"read_rtlil unit.il; {synthesis_command(family)}; select {TOP}; "
+        "write_rtlil -selected netlist.il; select -clear; design -reset; "
+        "read_rtlil netlist.il; read_verilog -nowb +/xilinx/cells_sim.v; "
+        f"hierarchy -top {TOP}; proc; "
         "flatten; opt_clean; delete A:whitebox A:blackbox; write_rtlil gate.il"
     )
     (gate,) = run_yosys(script, {"unit.il": text}, ("gate.il",))
-    return _prove({"gold.il": text, "gate.il": gate}, _read("gold") + _read("gate"))
+    return _prove({"gold.il": text, "gate.il": gate}, _read("gold") + _read("gate"), cycles)
 
 
 def _read(name: str) -> str:
@@ -49,11 +59,12 @@ def _read(name: str) -> str:
     )
 
 
-def _prove(inputs: dict[str, str], script: str) -> bool:
+def _prove(inputs: dict[str, str], script: str, cycles: int = 1) -> bool:
+    steps = f"-set-init-zero -seq {cycles} " if cycles > 1 else ""
     script += (
         "design -reset; design -copy-from gold -as gold gold; design -copy-from gate -as gate gate;"
         " miter -equiv -flatten -make_outputs gold gate miter; hierarchy -top miter; opt_clean; "
-        "sat -verify -prove trigger 0 miter"
+        f"sat -verify {steps}-prove trigger 0 miter"
     )
     try:
         run_yosys(script, inputs)

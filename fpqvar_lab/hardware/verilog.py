@@ -20,7 +20,8 @@ def to_verilog(unit: Elaboratable, name: str) -> str:
         "clean -purge; write_verilog -norename -noattr unit.v"
     )
     (text,) = run_yosys(script, {"unit.il": to_rtlil(unit, name)}, ("unit.v",))
-    return text
+    # The tool's own first line names a folder of whoever built the tool.
+    return f"// {name}: made from fpqvar_lab by Amaranth and Yosys\n" + text[text.index("*/") + 2 :]
 
 
 def constraints(megahertz: float = 300.0) -> str:
