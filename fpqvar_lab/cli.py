@@ -137,6 +137,9 @@ def _add_quantize(subparsers: argparse._SubParsersAction) -> None:
         "--tokens", type=_positive, default=1024, help="kept by layer and step (default 1024)"
     )
     sub.add_argument("--seed", type=int, default=0, help="of the calibration (default 0)")
+    sub.add_argument(
+        "--batch-size", type=_positive, default=10, help="pictures drawn at a time (default 10)"
+    )
     sub.add_argument("--spill", type=Path, help="keep calibration in this file, not in memory")
     sub.add_argument("--fc1-factors", type=Path, help="published factors, a .pth list of vectors")
     sub.add_argument("--qkv-factors", type=Path, help="the same for mat_qkv")

@@ -91,6 +91,7 @@ def quantize(options: argparse.Namespace) -> None:
         tokens=options.tokens,
         seed=options.seed,
         factors=_factors(options),
+        batch_size=options.batch_size,
         spill=options.spill,
     )
     ptq.save_quantized(quantized, out, {"command": options.command_line})

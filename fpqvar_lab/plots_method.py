@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from fpqvar_lab.format_types import DualFormat
 from fpqvar_lab.metrics import Estimate
@@ -73,6 +73,7 @@ def estimates(
     most = max(e.value if e.high is None else e.high for e in rows.values())
     if log:
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlim(right=1.8 * most)
     else:
         axis.set_xlim(0, 1.13 * most)

@@ -145,6 +145,7 @@ def calibrate_and_quantize(
     seed: int = 0,
     lessons: int = 2000,
     factors: Mapping[str, Tensor] | None = None,
+    batch_size: int = 50,
     spill: Path | None = None,
     progress: bool = True,
 ) -> tuple[QuantizedVAR, Report]:
@@ -159,6 +160,7 @@ def calibrate_and_quantize(
         seed: of labels and sampling.
         lessons: pictures to tune on, drawn from the next seed.
         factors: as for `quantize_model`; where they serve all layers, nothing is captured.
+        batch_size: pictures drawn at a time, which bounds the memory of large models.
         spill: a safetensors file to keep captured inputs in, instead of memory.
         progress: whether to show progress bars.
     """
@@ -166,7 +168,14 @@ def calibrate_and_quantize(
     seen = None
     if not _given(recipe, _rules(var, recipe), factors or {}):
         seen = calibrate(
-            var, vqvae, recipe, pictures=pictures, tokens=tokens, seed=seed, spill=spill
+            var,
+            vqvae,
+            recipe,
+            pictures=pictures,
+            tokens=tokens,
+            seed=seed,
+            batch_size=batch_size,
+            spill=spill,
         )
     drawn = draw_lessons(var, vqvae, lessons, seed=seed + 1) if recipe.tuning_steps else None
     return quantize_model(var, recipe, seen, lessons=drawn, factors=factors, progress=progress)
