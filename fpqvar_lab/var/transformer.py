@@ -280,5 +280,5 @@ class VAR(nn.Module):
         return self.logits(x, self.modulation(labels), self.attn_bias_for_masking, caches)
 
     def teacher_forcing_cache(self, batch: int) -> Sequence[Cache] | None:
-        """None: without steps there is nothing to keep. A model that quantizes its cache has one."""
+        """None, for without steps there is nothing to keep; a quantized cache overrides this."""
         return None
