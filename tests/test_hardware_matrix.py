@@ -100,17 +100,18 @@ def test_the_halves_of_a_dual_format_have_totals_of_their_own():
 
 
 def test_the_recoder_keeps_every_value_for_every_shift():
-    """Oracle: the codes' integers, in units of the negative half."""
+    """Oracle: the codes' integers, in units of the negative half, or quarters of it."""
     unit = Recoder(DUAL_FP4_POW2)
-    assert unit.shifts == range(-4, 2)
+    assert unit.shifts == range(-4, 4)
     pairs = [(code, shift) for code in range(16) for shift in unit.shifts]
     vectors = [(code, shift % 256) for code, shift in pairs]
     ports = [unit.operand.digits, unit.operand.sign, unit.operand.skips]
     found = evaluate(unit, [unit.code, unit.shift], ports, vectors)
     for (code, shift), (digits, sign, skips) in zip(pairs, found, strict=True):
         (place,) = (p for i, p in enumerate(PLACES) if not skips >> i & 1)
-        value = code_integers(DUAL_FP4_POW2)[code] * (2 ** (1 - shift) if code < 8 else 1)
-        assert (-1) ** sign * digits * 2**place == value
+        value = code_integers(DUAL_FP4_POW2)[code] * (2.0 ** (1 - shift) if code < 8 else 1)
+        unit_in_negative_ones = 2.0 ** -(2 if shift > 1 else 0)
+        assert (-1) ** sign * digits * 2**place * unit_in_negative_ones == value
 
 
 # Scales

@@ -210,7 +210,8 @@ class MatrixUnit(Unit):
         )
         others = [scales.negative[row] for row in range(self.rows)]
         if self._is_recoded:
-            return Array(a_scales)[turn], Array(others)[turn] + below
+            shift = Array(others)[turn]
+            return Array(a_scales)[turn], shift + below - Recoder(self.a).unit_shift(shift)
         is_above = turn < self.rows
         return Array(a_scales + others)[turn], Mux(is_above, above, below)
 

@@ -1,6 +1,6 @@
 """Brings the halves of a dual format on one scale: each code as three digits and a place."""
 
-from amaranth.hdl import Cat, Module, signed
+from amaranth.hdl import Cat, Module, Mux, Value, signed
 from amaranth.lib.wiring import In, Out
 
 from fpqvar_lab.formats import DualFormat
@@ -11,17 +11,19 @@ from fpqvar_lab.hardware.rtl.unit import Unit
 
 PLACES = (0, 2, 4, 6)
 DIGITS = 3
+_UNIT_SHIFT = 2
 
 
 class Recoder(Unit):
-    """A code of `DUAL_FP4_POW2` as `digits * 2^place` in units of its negative half.
+    """A code of `DUAL_FP4_POW2` as `digits * 2^place`, in the same units for both halves.
 
     Ports: `code` (in), `shift` (signed, in: the negative half's scale is the positive one's times
     2^shift), `operand` (out, see `placed_operand`). Combinational and exact.
 
     A unit of the positive half is 2^c units of the negative one, `c = ratio - shift`. All levels
     have at most two significant bits or are below 8, so three digits and every second place hold
-    them all, for c from 0 to 5: shifts from -4 to 1 for `DUAL_FP4_POW2`. A group whose shift lies
+    both halves for c from -2 to 5: shifts from -4 to 3 for `DUAL_FP4_POW2`. Operands are in units
+    of the negative half, and for c < 0 in quarters of it (`unit_shift`). A group whose shift lies
     outside is sent twice, once with either half zeroed, and a shift that fits.
 
     A recoder serves a whole row of a matrix unit; within it, one adder tree then serves both
@@ -37,8 +39,9 @@ class Recoder(Unit):
         self.format = fmt
         ratio = fmt.positive.integer_unit / fmt.negative.integer_unit
         self.ratio = ratio.as_integer_ratio()[0].bit_length() - 1
-        self.shifts = range(self.ratio - 5, self.ratio + 1)
-        self.table = [self._entries(c % 6) for c in range(8)]
+        self.shifts = range(self.ratio - 5, self.ratio + 3)
+        # The lowest three bits of c, of which -2 and -1 are 6 and 7.
+        self.table = [self._entries(c if c < 6 else c - 8) for c in range(8)]
         super().__init__(
             {
                 "code": In(fmt.bits),
@@ -46,6 +49,10 @@ class Recoder(Unit):
                 "operand": Out(placed_operand(len(PLACES))),
             }
         )
+
+    def unit_shift(self, shift: Value) -> Value:
+        """How far the operands' unit lies below the negative half's, as a power of two."""
+        return Mux(shift > self.ratio, _UNIT_SHIFT, 0)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -63,8 +70,9 @@ class Recoder(Unit):
     def _entries(self, c: int) -> list[int]:
         integers = code_integers(self.format)
         half = len(integers) // 2
-        values = [value << c for value in integers[:half]] + [-v for v in integers[half:]]
-        return [_place(value) for value in values]
+        lift = 0 if c >= 0 else _UNIT_SHIFT
+        above = [value << (c + lift) for value in integers[:half]]
+        return [_place(value) for value in above + [-v << lift for v in integers[half:]]]
 
 
 def _place(value: int) -> int:
