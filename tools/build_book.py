@@ -171,6 +171,7 @@ def _record_ids(root: Path) -> list[int]:
 
 def setup(app: Any) -> dict[str, Any]:
     app.connect("config-inited", _leave_one_search_field)
+    app.connect("config-inited", _follow_colour_mode_of_reader)
     app.connect("builder-inited", _add_mathjax)
     app.connect("source-read", _list_modules)
     app.connect("html-page-context", _offer_notebook)
@@ -180,6 +181,11 @@ def setup(app: Any) -> dict[str, Any]:
 def _leave_one_search_field(app: Any, config: Any) -> None:
     """Keep the one in the sidebar; ``html_theme_options`` in _config.yml would replace them all."""
     config.html_theme_options["navbar_persistent"] = []
+
+
+def _follow_colour_mode_of_reader(app: Any, config: Any) -> None:
+    """Until a reader chooses; the theme reports an error where no mode is set."""
+    config.html_context.setdefault("default_mode", "auto")
 
 
 def _add_mathjax(app: Any) -> None:
