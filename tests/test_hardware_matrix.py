@@ -260,7 +260,7 @@ def layer_input(name: str) -> tuple[Tensor, Tensor]:
 def test_a_tile_of_a_real_layer_equals_the_fake_quantized_product(layer, fmt):
     """64 tokens x 128 channels x 64 outputs, in tiles of 2 x 2, before the final rounding."""
     x, w = layer_input(f"blocks.2.ffn.{layer}")
-    unit = MatrixUnit(fmt, E2M1, rows=2, columns=2, lanes=16, result_bits=60)
+    unit = MatrixUnit(fmt, E2M1, rows=2, columns=2, lanes=4, result_bits=60)
     fields, product = operands(x, w, fmt, E2M1, 128)
     if fmt == DUAL_FP4_POW2:
         assert set(fields["negative"].flatten().tolist()) <= set(Recoder(fmt).shifts)

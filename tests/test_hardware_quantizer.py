@@ -186,7 +186,9 @@ def test_groups_with_power_of_two_scales_equal_the_quantizer(fmt, rounding):
     assert torch.equal(ends, torch.cat([part.values for part in stored], -1).long())
 
 
-@pytest.mark.parametrize("fmt", [E2M1, DUAL_FP4_POW2], ids=str)
+@pytest.mark.parametrize(
+    "fmt", [pytest.param(E2M1, marks=pytest.mark.slow), DUAL_FP4_POW2], ids=str
+)
 def test_every_element_with_every_peak_at_eight_bits(fmt):
     """All 256 values beside each of the peaks 1 ... 128 of either sign, in the fast simulator."""
     group, lanes = 256, 8
@@ -198,7 +200,9 @@ def test_every_element_with_every_peak_at_eight_bits(fmt):
     assert np.array_equal(compiled_codes(unit, x), q.quantize(x).codes.numpy())
 
 
-@pytest.mark.parametrize("rounding", [TIES_TO_EVEN, TIES_TO_POSITIVE])
+@pytest.mark.parametrize(
+    "rounding", [TIES_TO_EVEN, pytest.param(TIES_TO_POSITIVE, marks=pytest.mark.slow)]
+)
 def test_every_word_of_sixteen_bits(rounding):
     """Groups of 127 consecutive words and one that sets the peak; a few peaks."""
     words = torch.arange(-(2**15), 2**15).float()
