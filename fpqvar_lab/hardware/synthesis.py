@@ -124,7 +124,7 @@ def estimate_fmax(unit: Elaboratable, seed: int = 1) -> float:
         ValueError: when the unit has no clock.
     """
     text = to_rtlil(unit)
-    script = f"read_rtlil unit.il; synth_ecp5 -top {TOP} -json unit.json"
+    script = f"read_rtlil unit.il; synth_ecp5 -nodsp -top {TOP} -json unit.json"
     files = ("--json", "unit.json", "--report", "report.json")
     options = ("--85k", "--out-of-context", "--timing-allow-fail", "-q", "--seed", str(seed))
     arguments = (*files, *options)
