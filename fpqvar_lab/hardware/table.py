@@ -1,9 +1,12 @@
 """The table of what the units cost: which are in it, and its columns."""
 
-from dataclasses import asdict, dataclass
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
-from fpqvar_lab.hardware.synthesis import synthesize
+from fpqvar_lab import data
+from fpqvar_lab.hardware.synthesis import RESULTS, Report, synthesize
 from fpqvar_lab.hardware.units import KINDS, build
 
 
@@ -23,7 +26,7 @@ class Entry:
     format: str = "e2m1"
     lanes: int | None = None
     dsp: bool = False
-    quick: bool = False
+    quick: bool = field(default=False, compare=False)
 
 
 COLUMNS = (
@@ -66,6 +69,19 @@ ENTRIES = (
     *(Entry("matrix-unit", name, dsp=True) for name in ("e2m1", "dual-fp4-pow2", "dual-fp4")),
     Entry("hadamard", lanes=128),
 )
+
+
+@cache
+def load_table() -> dict[Entry, Report]:
+    """The committed costs of all `ENTRIES`, without building or synthesizing anything.
+
+    A test holds them to the present units.
+
+    Raises:
+        FileNotFoundError: when there is no table; `fpqvar-lab synth --all` makes it.
+    """
+    table = json.loads(data.path(RESULTS).read_text(encoding="utf-8"))
+    return {Entry(**row["entry"]): Report(**row["result"]) for row in table["units"]}
 
 
 def measure(entry: Entry, family: str = "xcup") -> dict[str, Any]:
