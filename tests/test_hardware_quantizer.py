@@ -273,6 +273,17 @@ def test_latency_and_interval_are_as_stated(unit):
     assert np.diff(first[2:]).tolist() == [unit.interval] * (len(first) - 3)
 
 
+def test_watched_signals_are_those_of_the_cycles_in_which_beats_pass():
+    unit = GroupQuantizer(E2M1, group=GROUP)
+    stages = {"peak": unit.intake.peaks, "quotient": unit.dividers[0].o, "out": unit.o}
+    watched = {name: port.valid & port.ready for name, port in stages.items()}
+    run = run_groups(unit, awkward_groups(), watched=watched)
+    passed = {name: np.flatnonzero(wave) for name, wave in run.waves.items()}
+    assert tuple(passed["out"]) == run.emitted
+    assert passed["peak"][0] == unit.intake.latency
+    assert passed["quotient"][0] - passed["peak"][0] == unit.dividers[0].latency
+
+
 @pytest.mark.parametrize("kind", [GroupQuantizer, ShiftQuantizer])
 def test_pauses_on_either_side_change_nothing(kind):
     x, generator = awkward_groups(), np.random.default_rng(0)

@@ -5,7 +5,7 @@ simulator.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import Any
 
@@ -18,11 +18,15 @@ PERIOD_SECONDS = 1e-8
 
 @dataclass(frozen=True)
 class StreamRun:
-    """What went through a unit, and in which cycle (counted from the first) each beat passed."""
+    """What went through a unit, and in which cycle (counted from the first) each beat passed.
+
+    `waves` are the watched signals' values in every cycle, just before the clock edge.
+    """
 
     outputs: tuple[Any, ...]
     accepted: tuple[int, ...]
     emitted: tuple[int, ...]
+    waves: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def latency(self) -> int:
@@ -56,6 +60,7 @@ def run_stream(
     offers: Iterable[bool] = (),
     accepts: Iterable[bool] = (),
     constants: Mapping[str, int] | None = None,
+    watched: Mapping[str, Value] | None = None,
     limit: int = 100_000,
 ) -> StreamRun:
     """Send `beats` through the streams `unit.i` and `unit.o` until `count` beats came out.
@@ -67,6 +72,7 @@ def run_stream(
         offers: whether a beat is offered, cycle by cycle; True after the last.
         accepts: whether the receiver is ready, cycle by cycle; True after the last.
         constants: other inputs by name, and their values.
+        watched: label to signal, of the unit or of one inside it: a waveform to draw.
         limit: of cycles.
 
     Raises:
@@ -75,6 +81,7 @@ def run_stream(
     outputs: list[Any] = []
     accepted: list[int] = []
     emitted: list[int] = []
+    waves: dict[str, list[int]] = {label: [] for label in watched or {}}
     offer, accept = (chain(pattern, repeat(True)) for pattern in (offers, accepts))
 
     async def bench(ctx: Any) -> None:
@@ -96,6 +103,8 @@ def run_stream(
             if taken:
                 accepted.append(cycle)
                 pending = False
+            for label, signal in (watched or {}).items():
+                waves[label].append(ctx.get(signal))
             await ctx.tick()
             if len(outputs) == count:
                 return
@@ -105,7 +114,7 @@ def run_stream(
     simulator.add_clock(PERIOD_SECONDS)
     simulator.add_testbench(bench)
     simulator.run()
-    return StreamRun(tuple(outputs), tuple(accepted), tuple(emitted))
+    return StreamRun(tuple(outputs), tuple(accepted), tuple(emitted), waves)
 
 
 def record(

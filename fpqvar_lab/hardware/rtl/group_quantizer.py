@@ -66,40 +66,40 @@ class GroupQuantizer(Unit):
         self.format, self.lanes, self.width, self.rounding = fmt, lanes, width, rounding
         self.group = group
         is_dual = isinstance(fmt, DualFormat)
-        self._dividers = [ScaleDivider(half, width, steps) for half in halves(fmt)]
-        self._generators = [
+        self.dividers = [ScaleDivider(half, width, steps) for half in halves(fmt)]
+        self.generators = [
             ThresholdGenerator(half, width, rounding, largest_shift=1 + is_dual)
             for half in halves(fmt)
         ]
-        stages = [*self._dividers, *self._generators]
+        stages = [*self.dividers, *self.generators]
         self.interval = max(group // lanes, *(stage.interval for stage in stages))
         self.latency = intake_latency(lanes, group) + 2
-        self.latency += max(divider.latency for divider in self._dividers)
-        self.latency += max(generator.latency for generator in self._generators)
-        self._intake = GroupIntake(
+        self.latency += max(divider.latency for divider in self.dividers)
+        self.latency += max(generator.latency for generator in self.generators)
+        self.intake = GroupIntake(
             lanes, width, group, split=is_dual, wait=self.latency, interval=self.interval
         )
         super().__init__(
             {
-                "i": In(stream.Signature(self._intake.i.payload.shape())),
+                "i": In(stream.Signature(self.intake.i.payload.shape())),
                 "o": Out(stream.Signature(quantized_beat(fmt, lanes))),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.intake = self._intake
-        connect(m, flipped(self.i), self._intake.i)
+        m.submodules.intake = self.intake
+        connect(m, flipped(self.i), self.intake.i)
         done, frees, scales = self._generate(m, self._divide(m))
-        active, beat = Signal(), Signal(range(self._intake.beats_per_group))
-        is_last = beat == self._intake.beats_per_group - 1
-        fires = active & self._intake.beats.valid & (~self.o.valid | self.o.ready)
+        active, beat = Signal(), Signal(range(self.intake.beats_per_group))
+        is_last = beat == self.intake.beats_per_group - 1
+        fires = active & self.intake.beats.valid & (~self.o.valid | self.o.ready)
         banks = [
-            Signal(g.o.payload.shape(), name=f"bank{i}") for i, g in enumerate(self._generators)
+            Signal(g.o.payload.shape(), name=f"bank{i}") for i, g in enumerate(self.generators)
         ]
         sent = Signal.like(scales, name="sent")
         m.d.comb += [
-            self._intake.beats.ready.eq(fires),
+            self.intake.beats.ready.eq(fires),
             frees.eq(done & (~active | (fires & is_last))),
         ]
         with m.If(self.o.ready):
@@ -112,14 +112,14 @@ class GroupQuantizer(Unit):
                 m.d.sync += self.o.payload.codes[lane].eq(self._code(m, lane, banks))
         with m.If(frees):
             m.d.sync += [active.eq(1), sent.eq(scales)]
-            for bank, generator in zip(banks, self._generators, strict=True):
+            for bank, generator in zip(banks, self.generators, strict=True):
                 m.d.sync += bank.eq(generator.o.payload)
         return m
 
     def _code(self, m: Module, lane: int, banks: list[Signal]) -> Value:
-        number = self._intake.beats.payload[lane]
+        number = self.intake.beats.payload[lane]
         negative = number[-1]
-        count = max(generator.count for generator in self._generators)
+        count = max(generator.count for generator in self.generators)
         m.submodules[f"comparators{lane}"] = core = ComparatorBank(count, self.width + 1)
         m.d.comb += core.x.eq(self._doubled(number))
         for index in range(count):
@@ -136,32 +136,32 @@ class GroupQuantizer(Unit):
 
     def _divide(self, m: Module) -> Value:
         """Send the peaks to the dividers; returns whether all quotients are there."""
-        peaks = self._intake.peaks
-        for index, divider in enumerate(self._dividers):
+        peaks = self.intake.peaks
+        for index, divider in enumerate(self.dividers):
             m.submodules[f"divider{index}"] = divider
             m.d.comb += [
                 divider.i.payload.eq(peaks.payload[index]),
                 divider.i.valid.eq(peaks.valid & peaks.ready),
             ]
-        m.d.comb += peaks.ready.eq(_all(divider.i.ready for divider in self._dividers))
-        return _all(divider.o.valid for divider in self._dividers)
+        m.d.comb += peaks.ready.eq(_all(divider.i.ready for divider in self.dividers))
+        return _all(divider.o.valid for divider in self.dividers)
 
     def _generate(self, m: Module, quotients_ready: Value) -> tuple[Value, Value, Signal]:
         """Scales and thresholds; returns whether both are there, when to free them, the scales."""
-        quotients = [divider.o.payload for divider in self._dividers]
+        quotients = [divider.o.payload for divider in self.dividers]
         scales, fields = group_scales(m, self.format, quotients)
         kept = Signal(StructLayout({name: len(value) for name, value in fields.items()}))
-        are_free = _all(generator.i.ready for generator in self._generators)
+        are_free = _all(generator.i.ready for generator in self.generators)
         starts = quotients_ready & are_free
-        for index, (generator, scale) in enumerate(zip(self._generators, scales, strict=True)):
+        for index, (generator, scale) in enumerate(zip(self.generators, scales, strict=True)):
             m.submodules[f"generator{index}"] = generator
             m.d.comb += [generator.i.payload.eq(scale), generator.i.valid.eq(starts)]
-        m.d.comb += [divider.o.ready.eq(starts) for divider in self._dividers]
+        m.d.comb += [divider.o.ready.eq(starts) for divider in self.dividers]
         with m.If(starts):
             m.d.sync += [kept[name].eq(value) for name, value in fields.items()]
-        done = _all(generator.o.valid for generator in self._generators)
+        done = _all(generator.o.valid for generator in self.generators)
         frees = Signal()
-        m.d.comb += [generator.o.ready.eq(frees) for generator in self._generators]
+        m.d.comb += [generator.o.ready.eq(frees) for generator in self.generators]
         return done, frees, kept
 
 

@@ -53,7 +53,7 @@ class ShiftQuantizer(Unit):
         self.group = group
         self.interval = max(group // lanes, 2)
         self.latency = intake_latency(lanes, group) + 2
-        self._intake = GroupIntake(
+        self.intake = GroupIntake(
             lanes, width, group, split=isinstance(fmt, DualFormat), wait=self.latency
         )
         scales = ArrayLayout(8, len(halves(fmt)))
@@ -67,7 +67,7 @@ class ShiftQuantizer(Unit):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.intake = intake = self._intake
+        m.submodules.intake = intake = self.intake
         connect(m, flipped(self.i), intake.i)
         active, beat = Signal(), Signal(range(intake.beats_per_group))
         is_last = beat == intake.beats_per_group - 1
@@ -91,7 +91,7 @@ class ShiftQuantizer(Unit):
         return m
 
     def _peaks(self) -> list[Value]:
-        return [self._intake.peaks.payload[i] for i in range(len(halves(self.format)))]
+        return [self.intake.peaks.payload[i] for i in range(len(halves(self.format)))]
 
     def _send(self, m: Module, kept: list[Signal], empty: Signal) -> None:
         for index, (half, position) in enumerate(zip(halves(self.format), kept, strict=True)):
@@ -101,7 +101,7 @@ class ShiftQuantizer(Unit):
             m.d.sync += self.o.payload.codes[lane].eq(self._code(m, lane, kept))
 
     def _code(self, m: Module, lane: int, kept: list[Signal]) -> Value:
-        number = self._intake.beats.payload[lane]
+        number = self.intake.beats.payload[lane]
         negative = number[-1]
         magnitude = Mux(negative, -number, number)[: self.width]
         position = Mux(negative, kept[-1], kept[0])
