@@ -6,11 +6,33 @@ quantizers say how many bits weights, inputs and cache take, scales included.
 
 What is counted where: weights pass once a step, for both halves of guidance and the whole batch.
 AdaLN runs once an image. Of the cache, only what earlier steps wrote is read from memory: a step's
-own keys and values are still on the chip. Layers that a recipe leaves alone have 16 bits.
+own keys and values are still on the chip, and those of the last step are never written. Layers that
+a recipe leaves alone have 16 bits. GALT's factors cost nothing: they join AdaLN's modulation.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import accumulate
+
+from fpqvar_lab.formats import DualFormat, IntFormat
+from fpqvar_lab.granularity import PerGroup
+from fpqvar_lab.quantize import Quantizer
+from fpqvar_lab.recipe import LayerRecipe, Recipe, find_recipe
+from fpqvar_lab.scales import ScaleDtype
+from fpqvar_lab.spelling import spell_format
+from fpqvar_lab.var import operations
+from fpqvar_lab.var.config import VARConfig, VQVAEConfig
+
+FULL_BYTES = 2
+"""Of an element that is not quantized."""
+_SCALE_BITS = {
+    ScaleDtype.FLOAT32: 32,
+    ScaleDtype.FLOAT16: 16,
+    ScaleDtype.BFLOAT16: 16,
+    ScaleDtype.E4M3: 8,
+    ScaleDtype.POWER_OF_TWO: 8,
+}
 
 
 class Kind(StrEnum):
@@ -87,3 +109,287 @@ class Work:
     def macs(self) -> int:
         """Multiply-accumulate operations."""
         return self.rows * self.inner * self.columns * self.products
+
+
+def workload(
+    config: VARConfig,
+    recipe: Recipe | str,
+    *,
+    batch: int = 1,
+    guidance: bool = True,
+    vqvae: VQVAEConfig | None = None,
+) -> tuple[Work, ...]:
+    """All operations of sampling `batch` images, in the order of a program.
+
+    Args:
+        config: sizes of the model.
+        recipe: what is quantized, or its name.
+        batch: images sampled together.
+        guidance: whether each image also needs an unconditional pass, which doubles the rows.
+        vqvae: if given, its convolution after each step and its decoder are part of the work.
+
+    Raises:
+        ValueError: for an unknown recipe, a batch below 1, or groups that do not fit the model.
+    """
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; it must be at least 1")
+    pictures = batch * (2 if guidance else 1)
+    program = _Program(config, find_recipe(recipe), batch, pictures, vqvae)
+    program.add_image()
+    return tuple(program.works)
+
+
+def with_bfloat16_scales(recipe: Recipe | str) -> Recipe:
+    """The recipe with scales in bfloat16, as the units of Part VI store them."""
+    found = find_recipe(recipe)
+
+    def stored(quantizer: Quantizer) -> Quantizer:
+        return replace(quantizer, scale_dtype=ScaleDtype.BFLOAT16)
+
+    layers = tuple(
+        (pattern, replace(rule, weight=stored(rule.weight), input=stored(rule.input)))
+        for pattern, rule in found.layers
+    )
+    return replace(found, layers=layers, kv=None if found.kv is None else stored(found.kv))
+
+
+def stored_bytes(quantizer: Quantizer | None, rows: int, length: int) -> float:
+    """Bytes of a matrix (rows, length): 16 bits an element, or a quantizer's codes and scales.
+
+    Raises:
+        ValueError: when the quantizer's groups do not divide the rows.
+    """
+    if quantizer is None:
+        return FULL_BYTES * rows * length
+    count = math.prod(quantizer.granularity.scale_shape((rows, length)))
+    bits = rows * length * quantizer.format.bits + count * _bits_of_scale(quantizer)
+    return bits / 8
+
+
+def _bits_of_scale(quantizer: Quantizer) -> int:
+    bits, fmt = _SCALE_BITS[quantizer.scale_dtype], quantizer.format
+    if isinstance(fmt, DualFormat):
+        return 2 * bits if fmt.scale_ratio == "free" else bits + 8
+    has_zero_point = isinstance(fmt, IntFormat) and not fmt.symmetric
+    return bits + 8 if has_zero_point else bits
+
+
+def _name_of(quantizer: Quantizer) -> str:
+    return spell_format(quantizer.format).lower().replace("_", "-")
+
+
+@dataclass
+class _Program:
+    """Writes `works` one after the other; each method that adds some returns the last one's name."""
+
+    config: VARConfig
+    recipe: Recipe
+    batch: int
+    pictures: int
+    vqvae: VQVAEConfig | None
+    works: list[Work] = field(default_factory=list)
+
+    def add(self, work: Work) -> str:
+        self.works.append(work)
+        return work.name
+
+    def add_image(self) -> None:
+        last, tokens = "", self.config.tokens_per_step
+        for step, (new, seen) in enumerate(zip(tokens, accumulate(tokens), strict=True)):
+            if step > 0:
+                last = self._add_embedding(step, new, last)
+            scope = _Step(self, step, new, seen)
+            for block in range(self.config.depth):
+                if step == 0 and (block == 0 or not self.config.shared_aln):
+                    self.add_condition(self.condition_of(block), block, parts=6)
+                last = scope.add_block(block, last)
+            last = scope.add_head(last)
+            if self.vqvae:
+                last = self._add_decoding("phi", step, last)
+        if self.vqvae:
+            self._add_decoding("decoder", None, last)
+
+    def condition_of(self, block: int) -> str:
+        return f"blocks.{0 if self.config.shared_aln else block}/ada_lin"
+
+    def add_condition(self, name: str, block: int | None, parts: int) -> str:
+        width = self.config.width
+        work = Work(name, Kind.CONDITION, None, block)
+        return self.add(_product(work, self.pictures, width, parts * width, parts * width))
+
+    def _add_embedding(self, step: int, new: int, after: str) -> str:
+        channels, width = self.config.code_channels, self.config.width
+        work = Work(f"step {step}/word_embed", Kind.EMBED, step, None, after=(after,))
+        return self.add(_product(work, self.batch * new, channels, width, width))
+
+    def _add_decoding(self, layer: str, step: int | None, after: str) -> str:
+        assert self.vqvae is not None
+        counts = operations.vqvae_operations(self.vqvae, self.batch)
+        (found,) = operations.select(counts, layer, step)
+        # All its convolutions as one product: only their sum matters to the array.
+        work = Work(
+            layer if step is None else f"step {step}/{layer}",
+            Kind.DECODE,
+            step,
+            None,
+            rows=1,
+            inner=found.macs,
+            columns=1,
+            weight_bytes=FULL_BYTES * found.parameters,
+            activation_bytes=FULL_BYTES * (found.inputs + found.outputs),
+            after=(after,),
+        )
+        return self.add(work)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step of a program: `new` tokens an image, which see `seen` in all."""
+
+    program: _Program
+    step: int
+    new: int
+    seen: int
+
+    @property
+    def _config(self) -> VARConfig:
+        return self.program.config
+
+    @property
+    def _rows(self) -> int:
+        return self.program.pictures * self.new
+
+    def add_block(self, block: int, last: str) -> str:
+        add, width, hidden = self._add_elementwise, self._config.width, self._config.hidden
+        condition = self.program.condition_of(block)
+        found = add("norm1", Kind.NORM, block, width, last, condition)
+        found = self._add_linear("attn.mat_qkv", block, width, 3 * width, 2 * width, found)
+        found = self._add_attention(block, found)
+        found = self._add_linear("attn.proj", block, width, width, width, found)
+        middle = add("residual1", Kind.RESIDUAL, block, width, found, last)
+        found = add("norm2", Kind.NORM, block, width, middle, condition)
+        found = self._add_linear("ffn.fc1", block, width, hidden, hidden, found)
+        found = add("gelu", Kind.GELU, block, hidden, found)
+        found = self._add_linear("ffn.fc2", block, hidden, width, width, found)
+        end = add("residual2", Kind.RESIDUAL, block, width, found, middle)
+        if self.step < self._config.steps - 1:
+            self._add_cache_write(block)
+        return end
+
+    def add_head(self, last: str) -> str:
+        width, vocabulary = self._config.width, self._config.vocabulary
+        if self.step == 0:
+            self.program.add_condition("head_nm", None, parts=2)
+        norm = self._add_elementwise("head_norm", Kind.NORM, None, width, last, "head_nm")
+        work = self._work("head", Kind.HEAD, None, norm)
+        logits = self.program.add(_product(work, self._rows, width, vocabulary, vocabulary))
+        return self._add_elementwise("sampling", Kind.SAMPLING, None, vocabulary, logits)
+
+    def _add_linear(
+        self, layer: str, block: int, inner: int, columns: int, bias: int, after: str
+    ) -> str:
+        rule = self.program.recipe.rule_for(f"blocks.{block}.{layer}")
+        name = layer.partition(".")[2]
+        if rule is not None and rule.hadamard is not None:
+            label = f"{name}.hadamard"
+            after = self._add_elementwise(label, Kind.HADAMARD, block, inner, after)
+        if rule is not None:
+            label = f"{name}.quantize"
+            after = self._add_quantizer(label, rule.input, block, self._rows, inner, 1, after)
+        work = self._work(name, Kind.LINEAR, block, after)
+        return self.program.add(_product(work, self._rows, inner, columns, bias, rule))
+
+    def _add_quantizer(
+        self,
+        name: str,
+        quantizer: Quantizer,
+        block: int,
+        rows: int,
+        length: int,
+        heads: int,
+        after: str,
+    ) -> str:
+        granularity = quantizer.granularity
+        work = replace(
+            self._work(name, Kind.QUANTIZE, block, after),
+            elements=rows * length,
+            activation_bytes=FULL_BYTES * rows * length + stored_bytes(quantizer, rows, length),
+            input_format=_name_of(quantizer),
+            group=granularity.size if isinstance(granularity, PerGroup) else 0,
+            heads=heads,
+        )
+        return self.program.add(work)
+
+    def _add_attention(self, block: int, qkv: str) -> str:
+        heads, head_dim = self._config.heads, self._config.head_dim
+        channels, kv = 2 * self._config.width, self.program.recipe.kv
+        ready = self._add_elementwise("unit", Kind.UNIT, block, channels, qkv, heads=heads)
+        if kv is not None:
+            vectors = 2 * self._rows * heads
+            ready = self._add_quantizer(
+                "cache-quantize", kv, block, vectors, head_dim, heads, ready
+            )
+        read = self._add_cache_read(block) if self.step else ""
+        rows, products = self.new, self.program.pictures * heads
+        work = self._work("scores", Kind.SCORES, block, ready, read)
+        work = replace(work, rows=rows, products=products, heads=heads)
+        scores = self.program.add(replace(work, inner=head_dim, columns=self.seen))
+        entries = heads * self.seen
+        softmax = self._add_elementwise(
+            "softmax", Kind.SOFTMAX, block, entries, scores, heads=heads
+        )
+        work = self._work("values", Kind.VALUES, block, softmax)
+        work = replace(work, rows=rows, products=products, heads=heads)
+        return self.program.add(replace(work, inner=self.seen, columns=head_dim))
+
+    def _add_cache_read(self, block: int) -> str:
+        work = self._work("cache-read", Kind.CACHE_READ, block)
+        count = self._cache_bytes(self.seen - self.new)
+        return self.program.add(replace(work, cache_read_bytes=count, heads=self._config.heads))
+
+    def _add_cache_write(self, block: int) -> str:
+        source = "unit" if self.program.recipe.kv is None else "cache-quantize"
+        work = self._work("cache-write", Kind.CACHE_WRITE, block, self._name(source, block))
+        return self.program.add(replace(work, cache_written_bytes=self._cache_bytes(self.new)))
+
+    def _cache_bytes(self, tokens: int) -> float:
+        """Of the keys and values of one block for some tokens of each picture."""
+        vectors = 2 * self.program.pictures * tokens * self._config.heads
+        return stored_bytes(self.program.recipe.kv, vectors, self._config.head_dim)
+
+    def _add_elementwise(
+        self, name: str, kind: Kind, block: int | None, channels: int, *after: str, heads: int = 1
+    ) -> str:
+        elements = self._rows * channels
+        work = replace(
+            self._work(name, kind, block, *after),
+            elements=elements,
+            activation_bytes=2 * FULL_BYTES * elements,
+            heads=heads,
+        )
+        return self.program.add(work)
+
+    def _work(self, name: str, kind: Kind, block: int | None, *after: str) -> Work:
+        needed = tuple(filter(None, after))
+        return Work(self._name(name, block), kind, self.step, block, after=needed)
+
+    def _name(self, name: str, block: int | None) -> str:
+        place = "" if block is None else f"blocks.{block}/"
+        return f"step {self.step}/{place}{name}"
+
+
+def _product(
+    work: Work, rows: int, inner: int, columns: int, bias: int, rule: LayerRecipe | None = None
+) -> Work:
+    """The work of a linear layer, as its recipe stores weights and inputs."""
+    weight, given = (None, None) if rule is None else (rule.weight, rule.input)
+    return replace(
+        work,
+        rows=rows,
+        inner=inner,
+        columns=columns,
+        weight_bytes=stored_bytes(weight, columns, inner) + FULL_BYTES * bias,
+        activation_bytes=stored_bytes(given, rows, inner) + FULL_BYTES * rows * columns,
+        input_format="fp16" if given is None else _name_of(given),
+        weight_format="fp16" if weight is None else _name_of(weight),
+    )
