@@ -38,9 +38,10 @@ def sample(options: argparse.Namespace) -> None:
         raise ValueError("--model and --weights exclude each other")
     from torchvision.utils import save_image  # works only beside its own release of torch
 
+    model = _model(options)
     _, steps = var.sample(
-        _model(options),
-        var.load_vqvae(options.vqvae or "mini", device=options.device),
+        model,
+        _vqvae(options, model),
         torch.tensor(options.labels * options.rows, device=options.device),
         cfg=options.cfg,
         top_k=options.top_k,
@@ -67,6 +68,12 @@ def _model(options: argparse.Namespace) -> var.VAR:
     return var.load_var(source, dtype=dtype, device=options.device)
 
 
+def _vqvae(options: argparse.Namespace, model: var.VAR) -> var.VQVAE:
+    return var.load_vqvae(
+        options.vqvae or "mini", patch_sizes=model.config.patch_sizes, device=options.device
+    )
+
+
 def quantize(options: argparse.Namespace) -> None:
     """Quantize a model by a recipe, print what became of each layer, and write the model."""
     from fpqvar_lab import ptq
@@ -85,7 +92,7 @@ def quantize(options: argparse.Namespace) -> None:
     model = var.load_var(source, dtype=getattr(torch, options.dtype), device=options.device)
     quantized, done = ptq.calibrate_and_quantize(
         model,
-        var.load_vqvae(options.vqvae or "mini", device=options.device),
+        _vqvae(options, model),
         recipe,
         pictures=options.pictures,
         tokens=options.tokens,

@@ -34,6 +34,7 @@ from fpqvar_lab.references import FEATURES_KEPT, Reference, read_reference
 from fpqvar_lab.results import Content, ResultFile, digest, recipe_digest
 from fpqvar_lab.scoring import scores
 from fpqvar_lab.shards import (
+    CodecFile,
     DivergenceTask,
     Guidance,
     Machine,
@@ -44,6 +45,7 @@ from fpqvar_lab.shards import (
     Store,
     Task,
     cut,
+    load_codec,
     load_model,
 )
 
@@ -70,7 +72,7 @@ class Subject:
     name: str
     classes: int
     weights: Path | None
-    vqvae: Path
+    vqvae: CodecFile
     extractor: ExtractorFile
     reference: Path | None = None
     pictures: PictureSet | None = None
@@ -156,7 +158,7 @@ class Evaluation:
     @cached_property
     def codec(self) -> var.VQVAE:
         """The VQVAE."""
-        return var.load_vqvae(self.subject.vqvae, device=self.settings.machine.device)
+        return load_codec(self.subject.vqvae, self.settings.machine.device)
 
     @cached_property
     def original(self) -> ModelFile | None:
@@ -184,7 +186,7 @@ class Evaluation:
             "subject": {
                 "name": subject.name,
                 "weights": self.original and self.original.sha256,
-                "vqvae": data.sha256(subject.vqvae),
+                "vqvae": data.sha256(subject.vqvae.path),
                 "extractor": subject.extractor.name,
                 "extractor_weights": subject.extractor.sha256,
                 "reference": self.reference.name,

@@ -13,7 +13,7 @@ from fpqvar_lab.pictures import PictureSet
 from fpqvar_lab.ptq import load_quantized
 from fpqvar_lab.recipe import RECIPES
 from fpqvar_lab.results import ResultFile
-from fpqvar_lab.shards import Guidance, Machine
+from fpqvar_lab.shards import CodecFile, Guidance, Machine, load_codec
 
 
 def run(options: argparse.Namespace) -> None:
@@ -56,17 +56,18 @@ def _subject(options: argparse.Namespace) -> Subject:
         vqvae = data.path("models/vqvae-mini.safetensors")
     if weights is None and not options.quantized:
         raise ValueError("--vqvae needs --weights or --quantized")
-    codec = var.load_vqvae(vqvae).config
+    shape = (var.load_var(weights) if weights else load_quantized(options.quantized[0])).config
+    file = CodecFile(vqvae.resolve(), shape.patch_sizes)
+    codec = load_codec(file, options.device).config
     grey = codec.image_channels == 1
     if not grey and options.reference is None:
         raise ValueError("--reference is needed: real pictures or their statistics to compare with")
     pictures = PictureSet(options.test_pictures, codec.image_size, 1 if grey else 3)
-    shape = (var.load_var(weights) if weights else load_quantized(options.quantized[0])).config
     return Subject(
         name=options.model or (weights or options.quantized[0]).stem,
         classes=shape.classes,
         weights=weights,
-        vqvae=vqvae.resolve(),
+        vqvae=file,
         extractor=ExtractorFile(CLASSIFIER)
         if grey
         else ExtractorFile(INCEPTION, options.inception_weights),

@@ -124,10 +124,23 @@ def load_model(file: ModelFile, machine: Machine) -> var.VAR:
     return var.load_var(file.path, device=machine.device, dtype=getattr(torch, machine.dtype))
 
 
+@dataclass(frozen=True)
+class CodecFile:
+    """A VQVAE's file, and the steps of the VAR it serves, which a public file does not state.
+
+    Args:
+        path: of the file.
+        patch_sizes: side of each step's token map; None for what the file states.
+    """
+
+    path: Path
+    patch_sizes: tuple[int, ...] | None = None
+
+
 @lru_cache(maxsize=1)
-def load_codec(path: Path, device: str) -> var.VQVAE:
+def load_codec(file: CodecFile, device: str) -> var.VQVAE:
     """The VQVAE, ready to use."""
-    return var.load_vqvae(path, device=device)
+    return var.load_vqvae(file.path, patch_sizes=file.patch_sizes, device=device)
 
 
 @dataclass(frozen=True)
@@ -183,7 +196,7 @@ class SampleTask:
     """
 
     model: ModelFile
-    vqvae: Path
+    vqvae: CodecFile
     extractor: ExtractorFile
     guidance: Guidance
     machine: Machine
@@ -247,7 +260,7 @@ class PicturesTask:
 
     pictures: PictureSet
     classes: int
-    vqvae: Path
+    vqvae: CodecFile
     reconstruct: bool
     extractor: ExtractorFile
     machine: Machine
@@ -294,7 +307,7 @@ class DivergenceTask:
 
     model: ModelFile
     original: ModelFile
-    vqvae: Path
+    vqvae: CodecFile
     pictures: PictureSet
     classes: int
     machine: Machine

@@ -50,6 +50,14 @@ def test_public_vqvae_loads_from_a_pth_file(tmp_path):
         {k: torch.zeros(v.shape, dtype=torch.float16) for k, v in meta.items()}, tmp_path / "v.pth"
     )
     assert load_vqvae(tmp_path / "v.pth").config == config
+    steps_512 = VARConfig.preset("d36").patch_sizes
+    assert load_vqvae(tmp_path / "v.pth", patch_sizes=steps_512).config.image_size == 512
+
+
+def test_a_vqvae_serves_only_the_steps_that_its_file_states():
+    assert load_vqvae("mini", patch_sizes=(1, 2, 3, 5, 7)).config.image_size == 28
+    with pytest.raises(ValueError, match=r"patch sizes are \(1, 2, 3, 5, 7\), not \(1, 2\)"):
+        load_vqvae("mini", patch_sizes=(1, 2))
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])

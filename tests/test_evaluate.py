@@ -24,6 +24,7 @@ from fpqvar_lab.ptq import calibrate_and_quantize, quantize_model, save_quantize
 from fpqvar_lab.recipe import RECIPES
 from fpqvar_lab.results import read_results, stale
 from fpqvar_lab.shards import (
+    CodecFile,
     Guidance,
     Machine,
     ModelFile,
@@ -302,7 +303,7 @@ def tasks(files, count: int, size: int) -> list[SampleTask]:
     return [
         SampleTask(
             ModelFile.of(files / "var.safetensors", quantized=False),
-            files / "vqvae.safetensors",
+            CodecFile(files / "vqvae.safetensors"),
             ExtractorFile(CLASSIFIER),
             Guidance(),
             ONE_THREAD,

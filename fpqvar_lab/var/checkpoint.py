@@ -98,6 +98,15 @@ def _guess_var_config(state: dict[str, Tensor], file: Path) -> VARConfig:
     )
 
 
+def _public_vqvae_config(patch_sizes: tuple[int, ...] | None) -> VQVAEConfig:
+    """The shape of the public VQVAE, for the steps of a VAR; for those of 256 pixels if None."""
+    config = VQVAEConfig.preset("ch160v4096z32")
+    if patch_sizes is None:
+        return config
+    size = patch_sizes[-1] * config.downsampling
+    return dataclasses.replace(config, image_size=size, patch_sizes=patch_sizes)
+
+
 def _config_of(file: Path, kind: type) -> Any:
     """The configuration stored in one of our own files; None for a file from elsewhere."""
     if file.suffix != ".safetensors" or "config" not in (metadata := read_metadata(file)):
@@ -141,16 +150,30 @@ def load_vqvae(
     source: str | Path,
     config: VQVAEConfig | None = None,
     *,
+    patch_sizes: tuple[int, ...] | None = None,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
 ) -> VQVAE:
     """A VQVAE ready to use: `mini`, or a `.safetensors` or `.pth` file (see `load_var`).
 
     A file that states no shape is taken for the public `vae_ch160v4096z32`.
+
+    Args:
+        source: as for `load_var`.
+        config: the shape to insist on.
+        patch_sizes: of the VAR it serves. The public file serves models of 256 and of 512 pixels,
+            which its tensors do not tell apart; by default it is read for 256.
+        dtype: float32, bfloat16 or float16.
+        device: where it is to live.
+
+    Raises:
+        FileNotFoundError, ValueError: naming file, key, found and expected.
     """
     file = _mini_file("vqvae-mini") if source == "mini" else Path(source)
     state = read_state(file)
-    config = config or _config_of(file, VQVAEConfig) or VQVAEConfig.preset("ch160v4096z32")
+    config = config or _config_of(file, VQVAEConfig) or _public_vqvae_config(patch_sizes)
+    if patch_sizes not in (None, config.patch_sizes):
+        raise ValueError(f"{file}: its patch sizes are {config.patch_sizes}, not {patch_sizes}")
     return _ready(lambda: VQVAE(config), state, file, dtype, device)
 
 
