@@ -17,10 +17,8 @@ from fpqvar_lab.formats import (
     INT4,
     INT6,
     INT8,
-    DualFormat,
     IntFormat,
 )
-from fpqvar_lab.hardware.cxxrtl import CompiledUnit, from_words, to_words
 from fpqvar_lab.hardware.rtl.dot_product import DotProduct, HalvesDotProduct
 from fpqvar_lab.hardware.rtl.integers import code_integers
 from fpqvar_lab.hardware.rtl.lanes import CodeLane, HalvesLane, IntegerLane, lane_for
@@ -28,6 +26,13 @@ from fpqvar_lab.hardware.rtl.matrix_unit import MatrixUnit
 from fpqvar_lab.hardware.rtl.recoder import PLACES, Recoder
 from fpqvar_lab.hardware.rtl.scale_unit import ScaleUnit
 from fpqvar_lab.hardware.simulate import evaluate, record, run_stream
+from fpqvar_lab.hardware.tiles import (
+    all_tiles,
+    beats_of,
+    compiled_product,
+    operands,
+    payloads,
+)
 from fpqvar_lab.quantize import Quantizer, ScaleDtype, per_group
 
 BASE = -50
@@ -151,50 +156,14 @@ def test_scale_products_are_exact_and_results_rounded_to_nearest():
 # The matrix unit
 
 
-def operands(x: Tensor, w: Tensor, fmt, weight_format, group):
-    """Quantized operands as codes and the words of their scales, and their exact product."""
-    quantizers = [
-        Quantizer(f, per_group(group), scale_dtype=ScaleDtype.BFLOAT16)
-        for f in (fmt, weight_format)
-    ]
-    (a, a_scales), (b, b_scales) = (
-        (q.quantize(t), q.scales(t)) for q, t in zip(quantizers, (x, w), strict=True)
+def quantized(x: Tensor, w: Tensor, fmt, weight_format, group):
+    """Both operands for the unit, and the exact product of their quantized values."""
+    a, b = (
+        Quantizer(f, per_group(group), scale_dtype=ScaleDtype.BFLOAT16).quantize(t)
+        for f, t in ((fmt, x), (weight_format, w))
     )
-    fields = {
-        "a": a.codes.long(),
-        "b": b.codes.long(),
-        "a_scales": words_of(a_scales.main),
-        "b_scales": words_of(b_scales.main),
-    }
-    if isinstance(fmt, DualFormat):
-        shifts = a_scales.shifts
-        fields["negative"] = words_of(a_scales.negative) if shifts is None else shifts.long()
     # In float64 the products and their sums are exact: 16 significant bits and few exponents.
-    return fields, a.dequantize().double() @ b.dequantize().double().T
-
-
-def words_of(stored):
-    return stored.values.view(torch.int16).long() & 0xFFFF
-
-
-def beats_of(fields, unit, group, rows, columns):
-    """The beats of one tile: `rows` and `columns` are slices of the operands."""
-    groups = fields["a"].shape[1] // group
-    beats = []
-    for k in range(groups):
-        for start in range(k * group, (k + 1) * group, unit.lanes):
-            beat = {
-                "a": fields["a"][rows, start : start + unit.lanes].tolist(),
-                "b": fields["b"][columns, start : start + unit.lanes].tolist(),
-                "a_scales": fields["a_scales"][rows, k].tolist(),
-                "b_scales": fields["b_scales"][columns, k].tolist(),
-                "first": int(k == 0),
-                "last": int(k == groups - 1),
-            }
-            if "negative" in fields:
-                beat["negative"] = fields["negative"][rows, k].tolist()
-            beats.append(beat)
-    return beats
+    return operands(a, b), a.dequantize().double() @ b.dequantize().double().T
 
 
 def integers(product: Tensor):
@@ -217,13 +186,9 @@ def test_tiles_of_several_groups_are_exact(formats):
     """Two tiles of 2 x 3 over three groups of 16; latency and interval are those stated."""
     x, w = gelu_like(4, 48), torch.randn(3, 48, generator=torch.Generator().manual_seed(1))
     unit = MatrixUnit(*formats, rows=2, columns=3, lanes=4, group=16, result_bits=60)
-    fields, product = operands(x, w, *formats, 16)
-    beats = [
-        beat
-        for first in (0, 2)
-        for beat in beats_of(fields, unit, 16, slice(first, first + 2), slice(3))
-    ]
-    run = run_stream(unit, beats, 4, constants={"base": BASE})
+    sent, product = quantized(x, w, *formats, 16)
+    beats = beats_of(sent, unit, all_tiles(unit, 4, 3))
+    run = run_stream(unit, payloads(beats), 4, constants={"base": BASE})
     assert [list(row.results) for row in run.outputs] == integers(product)
     last_group = 2 * unit.interval
     assert run.emitted[0] - run.accepted[last_group] == unit.latency
@@ -232,11 +197,10 @@ def test_tiles_of_several_groups_are_exact(formats):
 
 def test_a_slow_receiver_loses_nothing():
     unit = MatrixUnit(E2M1, E2M1, rows=2, columns=2, lanes=4, group=16, result_bits=60)
-    fields, product = operands(gelu_like(40, 16), gelu_like(2, 16, 1), E2M1, E2M1, 16)
-    tiles = [slice(first, first + 2) for first in range(0, 40, 2)]
-    beats = [beat for rows in tiles for beat in beats_of(fields, unit, 16, rows, slice(2))]
+    sent, product = quantized(gelu_like(40, 16), gelu_like(2, 16, 1), E2M1, E2M1, 16)
+    beats = beats_of(sent, unit, all_tiles(unit, 40, 2))
     pattern = (np.random.default_rng(0).random(2000) < 0.1).tolist()
-    run = run_stream(unit, beats, 40, accepts=pattern, constants={"base": BASE})
+    run = run_stream(unit, payloads(beats), 40, accepts=pattern, constants={"base": BASE})
     assert [list(row.results) for row in run.outputs] == integers(product)
 
 
@@ -261,40 +225,22 @@ def test_a_tile_of_a_real_layer_equals_the_fake_quantized_product(layer, fmt):
     """64 tokens x 128 channels x 64 outputs, in tiles of 2 x 2, before the final rounding."""
     x, w = layer_input(f"blocks.2.ffn.{layer}")
     unit = MatrixUnit(fmt, E2M1, rows=2, columns=2, lanes=4, result_bits=60)
-    fields, product = operands(x, w, fmt, E2M1, 128)
+    sent, product = quantized(x, w, fmt, E2M1, 128)
     if fmt == DUAL_FP4_POW2:
-        assert set(fields["negative"].flatten().tolist()) <= set(Recoder(fmt).shifts)
-    tiles = [(slice(r, r + 2), slice(c, c + 2)) for r in range(0, 64, 2) for c in range(0, 64, 2)]
-    beats = [beat for rows, columns in tiles for beat in beats_of(fields, unit, 128, rows, columns)]
-    results = compiled_results(unit, beats)
-    found = torch.zeros(64, 64, dtype=torch.int64)
-    for (rows, columns), tile in zip(tiles, results.reshape(-1, 2, 2), strict=True):
-        found[rows, columns] = torch.from_numpy(tile)
-    assert found.tolist() == integers(product)
+        assert set(sent.negative.flatten().tolist()) <= set(Recoder(fmt).shifts)
+    assert compiled_product(unit, sent, BASE).tolist() == integers(product)
 
 
-def compiled_results(unit: MatrixUnit, beats: list) -> np.ndarray:
-    """Rows of results from the fast simulator, in which the unit is never made to wait."""
-    cycles = len(beats) + unit.latency + unit.rows
-    shape = unit.i.payload.shape()
-    packed = [shape.const(beat).as_bits() for beat in beats] + [0] * (cycles - len(beats))
-    width = -(-shape.size // 32)
-    payload = np.frombuffer(b"".join(w.to_bytes(4 * width, "little") for w in packed), "<u4")
-    valid = to_words((np.arange(cycles) < len(beats)).astype(int), 1)
-    base = to_words(np.full(cycles, BASE), 10)
-    outputs = CompiledUnit(unit).run(
-        cycles,
-        {
-            "i__payload": payload.reshape(cycles, width),
-            "i__valid": valid,
-            "o__ready": 1,
-            "base": base,
-        },
-    )
-    assert (from_words(outputs["i__ready"], 1) == 1).all()
-    is_valid = from_words(outputs["o__valid"], 1)[:, 0] == 1
-    bits = unit.o.payload.shape().size // unit.columns
-    return from_words(outputs["o__payload"][is_valid], bits, unit.columns, signed=True)
+def test_tiles_that_do_not_divide_the_product_are_refused():
+    unit = MatrixUnit(E2M1, E2M1, rows=2, columns=2, lanes=4)
+    with pytest.raises(ValueError, match="2 x 2 do not divide a product of 4 x 3"):
+        all_tiles(unit, 4, 3)
+
+
+def test_scales_that_are_not_bfloat16_are_refused():
+    x = Quantizer(E2M1, per_group(16)).quantize(torch.ones(2, 16))
+    with pytest.raises(TypeError, match="takes bfloat16"):
+        operands(x, x)
 
 
 def test_a_tile_that_cannot_drain_in_time_is_refused():
