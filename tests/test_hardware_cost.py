@@ -1,0 +1,113 @@
+"""What designs take: scaling rules against rows of the table that they do not use."""
+
+from dataclasses import replace
+
+import pytest
+
+from fpqvar_lab.hardware.cost import (
+    ASSUMED,
+    DSPMultipliers,
+    Resources,
+    dot_product,
+    hadamard,
+    matrix,
+    matrix_unit,
+    parts,
+    quantizer,
+    resources,
+)
+from fpqvar_lab.hardware.design import Design
+from fpqvar_lab.hardware.device import K26, VCK190
+from fpqvar_lab.hardware.table import Entry, load_table
+
+
+def of_row(entry: Entry) -> Resources:
+    report = load_table()[entry]
+    return Resources(report.lut + report.memory_lut, report.ff, report.dsp)
+
+
+@pytest.mark.parametrize("name", ["dual-fp4-pow2", "dual-fp4"])
+def test_a_matrix_unit_is_scaled_from_its_cells(name):
+    """Oracle: whole units as synthesized; the rule has seen that of E2M1 only."""
+    rule = matrix_unit(name, 4, 4, 16)
+    found = of_row(Entry("matrix-unit", name, dsp=True))
+    assert rule.lut == pytest.approx(found.lut, rel=0.03)
+    assert rule.ff == pytest.approx(found.ff, rel=0.05)
+    assert rule.dsp == found.dsp
+
+
+@pytest.mark.parametrize("lanes", [4, 8])
+def test_a_transform_is_scaled_by_its_lanes(lanes):
+    """Oracle: the rows of 4 and 8 lanes; the rule has seen 2 and 16."""
+    rule, found = hadamard(lanes), of_row(Entry("hadamard", lanes=lanes))
+    assert rule.lut == pytest.approx(found.lut, rel=0.1)
+
+
+def test_many_transforms_are_no_cheaper_than_one_parallel_one():
+    found = of_row(Entry("hadamard", lanes=128))
+    assert found.lut <= hadamard(128).lut <= 1.7 * found.lut
+
+
+def test_dot_products_pass_through_the_rows_of_the_table():
+    for lanes in (16, 64):
+        assert dot_product("e2m1", lanes).lut == pytest.approx(
+            of_row(Entry("dot-product", "e2m1", lanes)).lut
+        )
+
+
+def test_a_row_of_the_table_is_taken_as_it_is_at_4_x_4():
+    found = of_row(Entry("matrix-unit", dsp=True))
+    rule = matrix_unit("e2m1", 4, 4, 16)
+    assert (rule.lut, rule.ff, rule.dsp) == pytest.approx((found.lut, found.ff, found.dsp))
+
+
+def test_twice_the_arrays_take_twice_the_cells():
+    one, two = (matrix(Design(arrays=arrays)) for arrays in (1, 2))
+    assert two == one * 2
+
+
+def test_parts_add_up():
+    design = Design()
+    total = resources(design)
+    assert total.lut == pytest.approx(sum(part.lut for part in parts(design).values()))
+    assert total.dsp == pytest.approx(sum(part.dsp for part in parts(design).values()))
+
+
+def test_multipliers_in_dsps_take_no_luts_for_products():
+    design = Design(formats=("int8", "int8", "int8"), columns=40)
+    products = design.macs_per_cycle
+    in_luts, in_dsps = matrix(design), matrix(design, DSPMultipliers(3))
+    assert in_dsps.dsp - in_luts.dsp == pytest.approx(16 * 40 * 3)
+    assert in_luts.lut - in_dsps.lut > 80 * products
+
+
+def test_the_special_function_unit_is_an_assumption_and_says_why():
+    assert all(assumption.reason for assumption in ASSUMED.values())
+    wide, narrow = (parts(Design(special_lanes=lanes))["special"] for lanes in (64, 32))
+    assert wide == narrow * 2
+
+
+def test_buffers_are_wide_enough_for_the_arrays():
+    """A narrow buffer of much weight has few ports; a wide one of little has many."""
+    design = Design(weight_buffer_bytes=1024, columns=160)
+    assert parts(design)["buffers"].bram == -(-160 * 8 * 4 // 72)
+
+
+def test_shares_and_fit():
+    some = Resources(lut=VCK190.lut.value / 2, dsp=VCK190.dsp.value / 4)
+    assert some.shares(VCK190)["lut"] == 0.5
+    assert some.fit(VCK190, 0.5)
+    assert not some.fit(VCK190, 0.49)
+    assert not some.fit(K26)
+
+
+def test_what_was_not_synthesized_is_refused():
+    with pytest.raises(ValueError, match="no dot product of 'e3m0' was synthesized; there are"):
+        dot_product("e3m0", 16)
+    with pytest.raises(ValueError, match="no quantizer of 'e1m2' was synthesized"):
+        quantizer("e1m2")
+
+
+def test_a_design_on_a_small_board_does_not_fit():
+    assert not resources(Design()).fit(K26)
+    assert resources(replace(Design(), attention_macs=1024)).lut < VCK190.lut.value
