@@ -26,7 +26,7 @@ from fpqvar_lab.formats import (
     encode,
     round_to,
 )
-from fpqvar_lab.hardware.cxxrtl import CompiledUnit, from_words, to_words
+from fpqvar_lab.hardware.cxxrtl import from_words, run_beats
 from fpqvar_lab.hardware.rtl.comparator_bank import ComparatorBank
 from fpqvar_lab.hardware.rtl.group_intake import GroupIntake
 from fpqvar_lab.hardware.rtl.group_quantizer import GroupQuantizer
@@ -220,19 +220,10 @@ def test_every_word_of_sixteen_bits(rounding):
 
 def compiled_codes(unit: GroupQuantizer, x: Tensor) -> np.ndarray:
     """The codes of groups sent without a pause to a receiver that is always ready."""
-    beats = x.reshape(-1, unit.lanes).numpy().astype(np.int64)
     assert unit.interval == x.shape[1] // unit.lanes  # or the unit would make the sender wait
-    cycles = len(beats) + unit.latency
-    sent = np.concatenate([beats, np.zeros((unit.latency, unit.lanes), np.int64)])
-    valid = to_words((np.arange(cycles) < len(beats)).astype(int), 1)
-    payload = to_words(sent, unit.width)
-    outputs = CompiledUnit(unit).run(
-        cycles, {"i__payload": payload, "i__valid": valid, "o__ready": 1}
-    )
-    is_valid = from_words(outputs["o__valid"], 1)[:, 0] == 1
-    assert is_valid.sum() == len(beats)
-    bits = unit.format.bits
-    return from_words(outputs["o__payload"][is_valid], bits, unit.lanes).reshape(x.shape)
+    beats = x.reshape(-1, unit.lanes).numpy().astype(np.int64)
+    payloads = run_beats(unit, beats, unit.width)
+    return from_words(payloads, unit.format.bits, unit.lanes).reshape(x.shape)
 
 
 @settings(max_examples=6, deadline=None)
@@ -297,6 +288,12 @@ def test_pauses_on_either_side_change_nothing(kind):
         assert [b.codes.as_bits() for b in paused.outputs] == [
             b.codes.as_bits() for b in smooth.outputs
         ]
+
+
+def test_a_unit_that_does_not_keep_up_is_told_of():
+    unit = GroupQuantizer(E2M1, group=GROUP)
+    with pytest.raises(ValueError, match="beats left the unit, and 64 were sent"):
+        run_beats(unit, np.zeros((64, unit.lanes), np.int64), unit.width)
 
 
 def test_what_does_not_fit_is_refused():

@@ -21,6 +21,7 @@ from amaranth.lib.wiring import Component, In
 from numpy.typing import NDArray
 
 from fpqvar_lab import data
+from fpqvar_lab.hardware.rtl.unit import Unit
 from fpqvar_lab.hardware.yosys import TOP, ToolError, run_yosys, to_rtlil, versions
 
 Words = NDArray[np.uint32]
@@ -86,6 +87,31 @@ class CompiledUnit:
         self._run(fed.ctypes.data_as(_POINTER), out.ctypes.data_as(_POINTER), ctypes.c_long(cycles))
         ends = np.cumsum([_words(bits) for bits in self.outputs.values()])[:-1]
         return dict(zip(self.outputs, np.split(out, ends, axis=1), strict=True))
+
+
+def run_beats(unit: Unit, beats: NDArray, width: int) -> Words:
+    """The payloads that leave a unit's stream `o`, one row of words a beat.
+
+    The beats enter `i` without a pause, so the unit has to keep up; the receiver is always ready.
+
+    Args:
+        unit: with streams `i` and `o`.
+        beats: (beats, lanes), integers.
+        width: of a lane, in bits.
+
+    Raises:
+        ValueError: when the unit gives not one beat for each.
+    """
+    cycles = len(beats) + unit.latency
+    idle = np.zeros((unit.latency, *np.shape(beats)[1:]), np.int64)
+    payload = to_words(np.concatenate([beats, idle]), width)
+    valid = to_words((np.arange(cycles) < len(beats)).astype(np.int64), 1)
+    inputs: dict[str, Words | int] = {"i__payload": payload, "i__valid": valid, "o__ready": 1}
+    outputs = CompiledUnit(unit).run(cycles, inputs)
+    given = outputs["o__payload"][from_words(outputs["o__valid"], 1)[:, 0] == 1]
+    if len(given) != len(beats):
+        raise ValueError(f"{len(given)} beats left the unit, and {len(beats)} were sent")
+    return given
 
 
 def to_words(values: NDArray, bits: int) -> Words:
