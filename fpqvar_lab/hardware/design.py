@@ -118,9 +118,9 @@ class Design:
         chosen = self.formats[0] if input_format is None else input_format
         return _matrix_timing(chosen, self.formats[1], self.rows, self.lanes, self.group)
 
-    def quantizer_timing(self, fmt: str) -> UnitTiming:
-        """Of one quantizer to a format: cycles for a group."""
-        return _quantizer_timing(fmt, self.group)
+    def quantizer_timing(self, fmt: str, group: int) -> UnitTiming:
+        """Of one quantizer to a format: cycles for a group of so many elements."""
+        return _quantizer_timing(fmt, group)
 
     @property
     def hadamard_timing(self) -> UnitTiming:

@@ -70,10 +70,10 @@ class Work:
         kind: what it does.
         step: in which it runs; None for what runs once an image.
         block: to which it belongs; None outside the blocks.
-        rows: of the product (rows, inner) x (inner, columns).
-        inner: see `rows`.
+        rows: of the product (rows, inner) x (inner, columns), or of the elements (rows, columns).
+        inner: see `rows`; 0 where there is no product.
         columns: see `rows`.
-        products: of that shape; 0 rows mean none.
+        products: of that shape.
         elements: of element-wise work.
         weight_bytes: read from the external memory.
         cache_read_bytes: of keys and values, read from the external memory.
@@ -180,7 +180,7 @@ def _name_of(quantizer: Quantizer) -> str:
 
 @dataclass
 class _Program:
-    """Writes `works` one after the other; each method that adds some returns the last one's name."""
+    """Writes `works` one after the other; what adds some returns the last one's name."""
 
     config: VARConfig
     recipe: Recipe
@@ -312,6 +312,8 @@ class _Step:
         granularity = quantizer.granularity
         work = replace(
             self._work(name, Kind.QUANTIZE, block, after),
+            rows=rows,
+            columns=length,
             elements=rows * length,
             activation_bytes=FULL_BYTES * rows * length + stored_bytes(quantizer, rows, length),
             input_format=_name_of(quantizer),
@@ -363,6 +365,8 @@ class _Step:
         elements = self._rows * channels
         work = replace(
             self._work(name, kind, block, *after),
+            rows=self._rows,
+            columns=channels,
             elements=elements,
             activation_bytes=2 * FULL_BYTES * elements,
             heads=heads,

@@ -1,0 +1,123 @@
+"""Units that work through their tasks in a fixed order, and the reason of every idle cycle.
+
+Each unit takes its tasks in the order in which they are given to `Timeline.run`; a task starts when
+its unit is free and everything it needs is there. All times are then sums and maxima of durations,
+so that no task ever finishes later because another one became shorter (a queue that picks whatever
+is ready first would not have this property: R. L. Graham, "Bounds on multiprocessing timing
+anomalies", 1969).
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Unit(StrEnum):
+    """What can be busy."""
+
+    DMA = "dma"
+    """The one channel to the external memory."""
+    HADAMARD = "hadamard"
+    QUANTIZER = "quantizer"
+    MATRIX = "matrix"
+    ATTENTION = "attention"
+    SPECIAL = "special"
+
+
+class Cause(StrEnum):
+    """Why a unit is idle."""
+
+    WEIGHTS = "waits for weights"
+    INPUT = "waits for input"
+    CACHE = "waits for cached keys and values"
+    ROOM = "waits for room in the buffer"
+    TURN = "waits for the operation before"
+    STAGE = "waits for the stage before"
+    DRAIN = "fills and drains"
+    DONE = "has nothing left"
+
+
+Need = tuple[int, Cause]
+"""When something is there, and what an idle unit is said to wait for until then."""
+NOTHING: Need = (0, Cause.INPUT)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One task: which operation (by its place in the list), on which unit, from when to when.
+
+    `end` is when the unit can take the next task; `ready`, when the task's results are there.
+    """
+
+    work: int
+    unit: Unit
+    start: int
+    end: int
+    ready: int
+
+
+@dataclass
+class Timeline:
+    """Runs tasks, and accounts for every cycle of every unit.
+
+    Args:
+        step_of: the step of each operation, by its place in the list.
+        record: whether all events are kept.
+    """
+
+    step_of: list[int | None]
+    record: bool = False
+    free: dict[Unit, int] = field(default_factory=lambda: dict.fromkeys(Unit, 0))
+    busy: dict[tuple[Unit, int | None], int] = field(default_factory=dict)
+    stalls: dict[tuple[Unit, int | None, Cause], int] = field(default_factory=dict)
+    step_ends: dict[int | None, int] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    count: int = 0
+    latest: int = 0
+
+    def run(
+        self, work: int, unit: Unit, cycles: int, *needs: Need, tail: int = 0, drain: int = 0
+    ) -> tuple[int, int]:
+        """Give a unit its next task.
+
+        Args:
+            work: place of the operation in the list.
+            unit: that does it.
+            cycles: for which the unit is busy.
+            needs: what must be there first.
+            tail: cycles after the last busy one until the results are there.
+            drain: cycles after the last busy one in which the unit takes no other task.
+
+        Returns:
+            The cycles in which the unit starts, and in which the results are there.
+        """
+        step, start = self.step_of[work], self.free[unit]
+        ready, cause = max(needs, default=NOTHING)
+        if ready > start:
+            key = (unit, step, cause)
+            self.stalls[key] = self.stalls.get(key, 0) + ready - start
+            start = ready
+        end = start + cycles
+        self.busy[unit, step] = self.busy.get((unit, step), 0) + cycles
+        if drain:
+            lost = (unit, step, Cause.DRAIN)
+            self.stalls[lost] = self.stalls.get(lost, 0) + drain
+        self.free[unit] = end + drain
+        done = end + (tail if tail > drain else drain)
+        self.count += 1
+        if done > self.latest:
+            self.latest = done
+        if done > self.step_ends.get(step, 0):
+            self.step_ends[step] = done
+        if self.record:
+            self.events.append(Event(work, unit, start, end, done))
+        return start, done
+
+    def finish(self) -> int:
+        """Account for the cycles after each unit's last task; returns the cycles in all."""
+        last = self.step_of[-1] if self.step_of else None
+        for unit, free in self.free.items():
+            if free < self.latest:
+                key = (unit, last, Cause.DONE)
+                self.stalls[key] = self.stalls.get(key, 0) + self.latest - free
+                self.free[unit] = self.latest
+        return self.latest
