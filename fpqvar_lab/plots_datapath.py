@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
+from matplotlib.ticker import NullLocator
 
 from fpqvar_lab.plots import COLOURS, FAINT, INK, WIDTH, step_colour
 
@@ -258,6 +259,177 @@ def waveform(
     return _closed(figure)
 
 
+def multiplier_ways() -> Figure:
+    """A product of two E2M1 codes by tables, and by significands and exponents."""
+    boxes = [
+        Box("8 lookup tables\nof 6 inputs", (5.6, 6.1), (3.0, 1.5), "memory"),
+        Box("XOR", (5.6, 4.55), (1.2, 0.8), "memory"),
+        Box("2 bits $\\times$ 2 bits", (4.6, 2.7), (2.2, 0.9), "arithmetic"),
+        Box("+", (4.6, 1.5), (2.2, 0.8), "arithmetic"),
+        Box("shift", (8.0, 2.1), (1.5, 2.0), "arithmetic"),
+        Box("XOR", (8.0, 0.5), (1.2, 0.8), "memory"),
+    ]
+    wires: list[Wire] = [
+        (((0.6, 6.5), (4.1, 6.5)), "3 bits of a"),
+        (((0.6, 5.7), (4.1, 5.7)), "3 bits of b"),
+        (((7.1, 6.1), (10.9, 6.1)), "magnitude, 8 bits"),
+        (((0.6, 4.55), (5.0, 4.55)), "2 signs"),
+        (((6.2, 4.55), (10.9, 4.55)), "sign"),
+        (((0.6, 2.7), (3.5, 2.7)), "significands"),
+        (((0.6, 1.5), (3.5, 1.5)), "exponents"),
+        (((5.7, 2.7), (7.25, 2.7)), "4 bits"),
+        (((5.7, 1.5), (7.25, 1.5)), "places"),
+        (((8.75, 2.1), (10.9, 2.1)), "magnitude"),
+        (((0.6, 0.5), (7.4, 0.5)), "2 signs"),
+        (((8.6, 0.5), (10.9, 0.5)), "sign"),
+    ]
+    titles = {(0.6, 7.2): "by tables", (0.6, 3.5): "by arithmetic"}
+    return schematic(boxes, wires, (11.2, 7.8), 3.9, titles)
+
+
+def product_map(
+    levels: Sequence[float],
+    products: Sequence[Sequence[int]],
+    planes: Mapping[str, Sequence[Sequence[int]]],
+) -> Figure:
+    """All products of two magnitudes, and beside them each of their bits: what one table holds.
+
+    Args:
+        levels: of the magnitudes, for the axes.
+        products: [b][a], whole numbers.
+        planes: name of a bit -> [b][a], 0 or 1.
+    """
+    figure = plt.figure(figsize=(WIDTH, 3.5))
+    left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1), squeeze=False)[0]
+    axis = left.subplots()
+    table = np.array(products)
+    axis.imshow(np.sqrt(table), cmap="Blues", vmax=1.25 * np.sqrt(table.max()))
+    for (row, column), product in np.ndenumerate(table):
+        colour = "white" if product > 0.35 * table.max() else INK
+        axis.text(column, row, str(product), color=colour, **(_CENTRED | {"fontsize": 7.5}))
+    names = [f"{level:g}" for level in levels]
+    axis.set_xticks(range(len(names)), names, fontsize=8)
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.set(xlabel="a", ylabel="b", title="product, in quarters")
+    axis.tick_params(length=0)
+    for small, (name, bits) in zip(
+        right.subplots(-(-len(planes) // 2), 2).flat, planes.items(), strict=True
+    ):
+        small.pcolormesh(np.array(bits), cmap=_BITS, vmin=0, vmax=1, edgecolor="white", lw=0.6)
+        small.set(xticks=[], yticks=[], aspect="equal")
+        small.invert_yaxis()
+        small.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+        for spine in small.spines.values():
+            spine.set_visible(False)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    return _closed(figure)
+
+
+def table_growth(
+    series: Mapping[str, Mapping[int, float]],
+    families: Mapping[str, str],
+    bound: Mapping[int, float],
+) -> Figure:
+    """LUTs of a multiplier against the bits of its operands; a bound as a dotted line.
+
+    Args:
+        series: name -> bits -> LUTs; every point's number is written.
+        families: name -> key of `COLOURS`.
+        bound: bits -> LUTs of a table without any luck.
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH, 3.6))
+    axis.plot(list(bound), list(bound.values()), ":", color=COLOURS["memory"], lw=1.4)
+    last = list(bound.items())[-1]
+    axis.annotate(
+        "table of integers, at most", last, (-8, -1), textcoords="offset points", ha="right"
+    )
+    for index, (name, points) in enumerate(series.items()):
+        style: dict[str, Any] = {"marker": "osD^"[index], "linestyle": ("-", "-", "--")[index]}
+        axis.plot(
+            list(points), list(points.values()), label=name, color=COLOURS[families[name]], **style
+        )
+        for bits, luts in points.items():
+            offset = ((-11, 4), (0, 7), (0, -13))[index]
+            axis.annotate(f"{luts:.0f}", (bits, luts), offset, **_ON_LINES)
+    axis.set(yscale="log", xlabel="bits of an operand", ylabel="LUTs", xticks=list(bound))
+    axis.grid(axis="y")
+    axis.legend(loc="upper left")
+    axis.margins(x=0.06, y=0.1)
+    return _closed(figure)
+
+
+def format_costs(costs: Mapping[str, tuple[float, float]], families: Mapping[str, str]) -> Figure:
+    """Two bars a format: the multiplier alone (pale), and a MAC of a dot product.
+
+    Args:
+        costs: name -> (LUTs of the multiplier, LUTs for each MAC).
+        families: name -> key of `COLOURS`.
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.5 * len(costs) + 1.0))
+    for row, (name, pair) in enumerate(costs.items()):
+        for shift, value, alpha in zip((-0.19, 0.19), pair, (0.4, 1.0), strict=True):
+            axis.barh(row + shift, value, 0.36, color=COLOURS[families[name]], alpha=alpha)
+            text = f"{value:.0f}" if alpha < 1 else f"{value:.1f}"
+            axis.text(value + 0.8, row + shift, text, va="center", fontsize=8)
+    axis.set_yticks(range(len(costs)), list(costs))
+    most = max(max(pair) for pair in costs.values())
+    axis.set(xlabel="LUTs", xlim=(0, 1.1 * most), ylim=(len(costs) - 0.45, -0.55))
+    handles = [Rectangle((0, 0), 1, 1, color=FAINT, alpha=alpha) for alpha in (0.4, 1.0)]
+    labels = ["multiplier alone", "a MAC: multiplier, adder tree, accumulator"]
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x")
+    return _closed(figure)
+
+
+def accuracy_against_cost(
+    panels: Mapping[str, Mapping[str, tuple[float, float]]],
+    families: Mapping[str, str],
+    line: Sequence[str],
+    labels: tuple[str, str],
+) -> Figure:
+    """A point a format: accuracy over cost, with a line through the formats of one kind.
+
+    Args:
+        panels: title -> format -> (cost, accuracy).
+        families: format -> key of `COLOURS`.
+        line: the formats to join.
+        labels: of the two axes.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.4), sharey=True, squeeze=False)
+    for axis, (title, points) in zip(axes[0], panels.items(), strict=True):
+        joined = [points[name] for name in line]
+        axis.plot(*zip(*joined, strict=True), "--", color=COLOURS["int"], lw=1.1, zorder=1)
+        for name, (cost, accuracy) in points.items():
+            colour = COLOURS[families[name]]
+            axis.plot(cost, accuracy, "s" if name in line else "o", color=colour, ms=6)
+            right = name in line or families[name] == "dual"
+            place = (6, -11) if right else (-6, 5)
+            text = {
+                "textcoords": "offset points",
+                "fontsize": 8,
+                "ha": "left" if right else "right",
+            }
+            axis.annotate(name, (cost, accuracy), place, color=colour, **text)
+        axis.set(title=title, xscale="log", xlabel=labels[0])
+        costs = [cost for cost, _ in points.values()]
+        axis.set_xlim(0.6 * min(costs), 1.7 * max(costs))
+        axis.set_xticks(_TICKS, [str(tick) for tick in _TICKS])
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.grid(True)
+    axes[0, 0].set_ylabel(labels[1])
+    axes[0, 0].margins(y=0.1)
+    return _closed(figure)
+
+
+_ON_LINES: dict[str, Any] = {
+    "textcoords": "offset points",
+    "ha": "center",
+    "fontsize": 8,
+    "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.85},
+}
+_TICKS = (10, 20, 50, 100)
 _BITS = ListedColormap(["#e4e9f2", TABLE])
 _BELOW: dict[str, Any] = {
     "textcoords": "offset points",

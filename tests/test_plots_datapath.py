@@ -13,6 +13,10 @@ LEVELS, THRESHOLDS = (0.0, 0.5, 1.0), (0.25, 0.75)
 SPANS = {"in": [(0, 4), (4, 8)], "out": [(6, 10), (10, 14)]}
 WAVES = {"valid": [0, 1, 1, 0], "data": [None, "a", "a", "b"]}
 COSTS = {"core": {"E2M1": {"table": 3, "logic": 79}}, "unit": {"E2M1": {"table": 800}}}
+BITS = [[0, 0], [0, 1]]
+GROWTH = {"a": {4: 9, 5: 32}, "b": {4: 21}, "c": {4: 8}}
+FORMATS = {"INT4": "int", "E2M1": "fp"}
+POINTS = {"INT4": (16.8, 19.0), "E2M1": (20.9, 20.7)}
 FAMILIES = {"table": "memory", "logic": "arithmetic"}
 
 
@@ -25,6 +29,11 @@ def figures():
         "costs": draw.cost_bars(COSTS, FAMILIES, "LUTs"),
         "timeline": draw.stage_timeline(SPANS, (0, 6), 4),
         "waves": draw.waveform(WAVES, [(1, 2)]),
+        "multipliers": draw.multiplier_ways(),
+        "map": draw.product_map((0, 1), [[0, 0], [0, 9]], {"o[1]": BITS, "o[0]": BITS}),
+        "growth": draw.table_growth(GROWTH, dict.fromkeys(GROWTH, "fp"), {4: 7, 5: 33}),
+        "formats": draw.format_costs({"INT4": (7, 16.8), "E2M1": (9, 20.9)}, FORMATS),
+        "accuracy": draw.accuracy_against_cost({"a": POINTS}, FORMATS, ["INT4"], ("x", "y")),
     }
 
 
@@ -62,3 +71,14 @@ def test_a_word_that_stays_is_drawn_once_and_one_that_does_not_count_not_at_all(
     assert words == {"a": 2.0, "b": 3.5}
     wire = np.asarray(axis.lines[1].get_ydata()) > -1
     assert wire.tolist() == [False, False, True, True, True, True, False, False]
+
+
+def test_the_map_shows_every_product():
+    texts = [text.get_text() for text in figures()["map"].axes[0].texts]
+    assert texts == ["0", "0", "0", "9"]
+
+
+def test_the_line_joins_only_the_formats_that_were_named():
+    line, *points = figures()["accuracy"].axes[0].lines
+    assert np.asarray(line.get_xdata()).tolist() == [16.8]
+    assert [float(point.get_xdata()[0]) for point in points] == [16.8, 20.9]
