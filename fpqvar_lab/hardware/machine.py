@@ -7,8 +7,9 @@ whole rows for a normalisation, columns for what works element by element, and a
 and weights come as early as the buffer has room for them, whatever is being computed.
 
 Without the fine level each stage of a matrix operation waits for the whole stage before it, weights
-come in bufferfuls that are used before the next one is fetched, and a tile leaves the array before
-the next enters. Without the coarse level an operation waits until the one before it is finished.
+come by half buffers, each used before the next one is fetched, and a tile leaves the array before
+the next enters. (A larger buffer then means larger pieces, which is not always better.) Without the
+coarse level an operation waits until the one before it is finished.
 """
 
 from bisect import bisect_left
@@ -404,7 +405,7 @@ class _WeightStream:
         design = self.machine.design
         if design.fine:
             return batch
-        limit = design.weight_buffer_bytes // (2 if design.double_buffered else 1)
+        limit = design.weight_buffer_bytes // 2 if design.double_buffered else 0
         total = batch[0].nbytes
         while self._waiting and total + self._waiting[0].nbytes <= limit:
             total += self._waiting[0].nbytes

@@ -12,9 +12,19 @@ from dataclasses import dataclass
 from fpqvar_lab.hardware.design import Design
 from fpqvar_lab.hardware.events import Cause, Event, Timeline, Unit
 from fpqvar_lab.hardware.machine import PRODUCTS, Machine
+from fpqvar_lab.hardware.trace import chrome_trace, write_trace
 from fpqvar_lab.hardware.workload import Kind, Work
 
-__all__ = ["Cause", "Event", "Run", "StepRun", "Unit", "simulate"]
+__all__ = [
+    "Cause",
+    "Event",
+    "Run",
+    "StepRun",
+    "Unit",
+    "chrome_trace",
+    "simulate",
+    "write_trace",
+]
 
 
 @dataclass(frozen=True)
@@ -67,8 +77,8 @@ class Run:
         return self.cycles / self.design.clock_hz
 
     @property
-    def busy(self) -> dict[Unit, int]:
-        """Cycles in which each unit works, on padding too."""
+    def busy(self) -> dict[str, int]:
+        """Cycles in which each unit works, on padding too; by the names of `Unit`."""
         return {unit: sum(step.busy[unit] for step in self.steps) for unit in Unit}
 
     @property
