@@ -1,4 +1,6 @@
-"""Labels of the bibliography as the text cites it: author and year, instead of an abbreviation."""
+"""The bibliography as the text cites it, by author and year instead of an abbreviation, and marked
+up as the list that it is.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -37,6 +39,15 @@ def _names(entry: Any) -> str:
     return surnames[0] + (" et al." if len(surnames) > 2 else "")
 
 
+def _mark_entries_as_items(
+    app: Any, page: str, template: str, context: dict[str, Any], tree: Any
+) -> None:
+    """Docutils gives the items of its list a role that ARIA has dropped."""
+    if "citation-list" in (body := context.get("body", "")):
+        context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
+
+
 def setup(app: Any) -> dict[str, Any]:
+    app.connect("html-page-context", _mark_entries_as_items)
     register_plugin("pybtex.style.formatting", "author_year", AuthorYearStyle)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
