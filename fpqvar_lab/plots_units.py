@@ -13,7 +13,8 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
-from fpqvar_lab.plots import COLOURS, FAINT, INK, STEP_MAP, WIDTH
+from fpqvar_lab.plots import COLOURS, FAINT, INK, STEP_MAP, WIDTH, step_colour
+from fpqvar_lab.plots_datapath import Box, Wire, schematic
 
 LOGIC = COLOURS["arithmetic"]
 STORAGE = COLOURS["memory"]
@@ -163,6 +164,176 @@ def cost_bars(values: Mapping[str, float], colours: Sequence[str], xlabel: str) 
     return _finish(figure)
 
 
+def adder_tree() -> Figure:
+    """Four lanes, two levels of adders with the signs' ways, and the accumulator."""
+    boxes, wires = list[Box](), list[Wire]()
+    for lane in range(4):
+        y = 4.1 - 1.15 * lane
+        boxes.append(Box(f"a$_{lane}$ · b$_{lane}$", (0.85, y), (1.3, 0.75), "arithmetic"))
+    for index, y in enumerate((3.525, 1.225)):
+        first = f"s$_{2 * index}$"
+        boxes.append(Box("±", (3.5, y), (0.7, 1.0), "arithmetic", f"{first} ⊕ s$_{2 * index + 1}$"))
+        for lane, side in ((2 * index, 0.25), (2 * index + 1, -0.25)):
+            start = (1.7, 4.1 - 1.15 * lane)
+            label = f"p$_{lane}$, s$_{lane}$"
+            wires.append(((start, (2.85, start[1]), (2.85, y + side), (3.15, y + side)), label))
+        sign = "sum, " + first
+        boxes.append(Box("", (4.25, y), (0.24, 1.0), "memory"))
+        wires.append((((3.85, y), (4.13, y)), ""))
+        target = 2.375 + (0.25 if index == 0 else -0.25)
+        wires.append((((4.37, y), (5.4, y), (5.4, target), (5.75, target)), sign))
+    boxes += [
+        Box("±", (6.1, 2.375), (0.7, 1.0), "arithmetic", "s$_0$ ⊕ s$_2$"),
+        Box("", (6.85, 2.375), (0.24, 1.0), "memory"),
+        Box("±", (8.5, 2.375), (0.7, 1.0), "arithmetic", "s$_0$"),
+        Box("total", (9.75, 2.375), (0.9, 1.0), "memory"),
+    ]
+    wires += [
+        (((6.45, 2.375), (6.73, 2.375)), ""),
+        (((6.97, 2.375), (8.15, 2.375)), "sum, s$_0$"),
+        (((8.85, 2.375), (9.3, 2.375)), ""),
+        (((9.75, 2.875), (9.75, 3.5), (8.5, 3.5), (8.5, 2.875)), ""),
+    ]
+    for lane in range(4):
+        y = 4.1 - 1.15 * lane
+        boxes.append(Box("", (1.6, y), (0.2, 0.75), "memory"))
+    return schematic(boxes, wires, (10.4, 4.7), 3.0)
+
+
+def matrix_tile(rows: int, columns: int) -> Figure:
+    """Dot products in rows and columns, what comes in on either side, and a scale unit a column."""
+    boxes, wires = list[Box](), list[Wire]()
+    right = 2.9 + 2.2 * (columns - 1)
+    for column in range(columns):
+        x = 2.9 + 2.2 * column
+        wires += [(((x, rows + 1.75), (x, 1.3)), ""), (((x, 0.7), (x, 0.15)), "")]
+        boxes.append(Box(f"weights {column}", (x, rows + 2.05), (1.6, 0.5), "memory"))
+        boxes.append(Box("scale unit", (x, 1.0), (1.6, 0.6), "quality"))
+    for row in range(rows):
+        y = rows + 1.15 - row
+        wires.append((((1.6, y), (right - 0.75, y)), ""))
+        boxes.append(Box(f"activations {row}", (0.85, y), (1.6, 0.55), "memory"))
+        for column in range(columns):
+            centre = (2.9 + 2.2 * column, y)
+            boxes.append(Box("dot product", centre, (1.5, 0.55), "arithmetic"))
+    titles = {(0.05, 0.1): "results"}
+    return schematic(boxes, wires, (right + 1.2, rows + 2.4), 0.45 * rows + 1.3, titles)
+
+
+def lut_bars(values: Mapping[str, Mapping[int, float]], colours: Mapping[str, str]) -> Figure:
+    """Lookup tables for each product a cycle, one bar for each count of lanes.
+
+    Args:
+        values: format -> lanes -> LUT/MAC.
+        colours: format -> key of `COLOURS`.
+    """
+    counts = sorted({lanes for row in values.values() for lanes in row})
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.52 * len(values) + 0.9))
+    height = 0.78 / len(counts)
+    for row, (name, found) in enumerate(values.items()):
+        for index, (lanes, value) in enumerate(sorted(found.items())):
+            place = row + (index - (len(found) - 1) / 2) * height
+            alpha = 1.0 if lanes == counts[-1] else 0.5
+            axis.barh(place, value, 0.9 * height, color=COLOURS[colours[name]], alpha=alpha)
+            axis.text(value + 0.8, place, f"{value:.1f}   {lanes} lanes", va="center", fontsize=8)
+    top = max(value for row in values.values() for value in row.values())
+    axis.set(xlabel="lookup tables for each product a cycle (LUT/MAC)", xlim=(0, 1.25 * top))
+    axis.set_yticks(range(len(values)), list(values))
+    axis.invert_yaxis()
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x")
+    return _finish(figure)
+
+
+def tile_timeline(stages: Mapping[str, Sequence[tuple[int, int, int]]], groups: int) -> Figure:
+    """When each part is busy with which group of which tile; a tile has one shade.
+
+    Args:
+        stages: name -> (number of the group, first cycle, cycle after the last).
+        groups: of a tile.
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.42 * len(stages) + 0.9))
+    last = max(number for spans in stages.values() for number, _, _ in spans)
+    tiles = last // groups + 1
+    for row, spans in enumerate(stages.values()):
+        for number, start, end in spans:
+            colour = step_colour(number // groups, tiles + 1)
+            axis.barh(row, end - start, 0.66, left=start, color=colour, edgecolor="white")
+            text = f"{number % groups + 1}"
+            axis.text((start + end) / 2, row, text, color="white", ha="center", va="center")
+    for tile in range(tiles):
+        axis.bar(0, 0, color=step_colour(tile, tiles + 1), label=f"tile {tile + 1}")
+    axis.set_yticks(range(len(stages)), list(stages))
+    axis.set(xlabel="cycle", xlim=(0, None), ylim=(len(stages) - 0.4, -0.6))
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x")
+    axis.legend(ncols=tiles, loc="lower right", bbox_to_anchor=(1.0, 1.0))
+    return _finish(figure)
+
+
+def stacked_parts(parts: Mapping[str, Mapping[str, float]], xlabel: str) -> Figure:
+    """One bar a design, split by what it is made of; parts above 2 are written, and the whole.
+
+    Args:
+        parts: design -> part -> length; the parts' names are those of the first design, or more.
+        xlabel: what is measured.
+    """
+    names = list(dict.fromkeys(name for row in parts.values() for name in row))
+    shades = (COLOURS["arithmetic"], COLOURS["dual"], COLOURS["quality"], "#9a9a9a")
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.5 * len(parts) + 1.1))
+    left = dict.fromkeys(parts, 0.0)
+    for name, colour in zip(names, shades, strict=False):
+        widths = {design: row.get(name, 0.0) for design, row in parts.items()}
+        axis.barh(
+            list(parts), list(widths.values()), 0.6, left=list(left.values()), color=colour,
+            edgecolor="white", label=name,
+        )  # fmt: skip
+        for place, (design, width) in enumerate(widths.items()):
+            if width > 2:
+                axis.text(
+                    left[design] + width / 2, place, f"{width:.1f}", color="white", **_CENTRED
+                )
+            left[design] += width
+    for place, whole in enumerate(left.values()):
+        axis.text(whole + 0.5, place, f"{whole:.1f}", va="center", fontsize=9)
+    axis.set(xlabel=xlabel, xlim=(0, 1.1 * max(left.values())))
+    axis.invert_yaxis()
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x")
+    axis.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.45, 1.0), handlelength=1.0)
+    return _finish(figure)
+
+
+def shift_histogram(counts: Mapping[int, int], window: range) -> Figure:
+    """How many groups have which shift, on a logarithmic axis, with the window that is served.
+
+    Args:
+        counts: shift -> groups.
+        window: of shifts.
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH, 2.8))
+    axis.axvspan(window[0] - 0.5, window[-1] + 0.5, color="#e8f0ea")
+    middle = (window[0] + window[-1]) / 2
+    top = max(counts.values())
+    axis.text(middle, 4 * top, "one pass", ha="center", fontsize=9)
+    for shift, count in sorted(counts.items()):
+        colour = COLOURS["dual"] if shift in window else COLOURS["int"]
+        axis.bar(shift, count, 0.75, color=colour)
+        axis.annotate(
+            f"{count:,}", (shift, count), (0, 3), textcoords="offset points", ha="center",
+            fontsize=6.8,
+        )  # fmt: skip
+    shifts = range(min(*counts, window[0]), max(counts) + 1)
+    axis.set(yscale="log", ylim=(0.5, 12 * top), xticks=list(shifts))
+    axis.set(xlabel="shift $k$: negative scale = positive scale · $2^k$", ylabel="groups")
+    axis.tick_params(axis="x", length=0)
+    axis.grid(axis="y")
+    return _finish(figure)
+
+
+_CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8}
+
+
 def _butterfly(axis: Axes, stage: int, low: int, high: int) -> None:
     ends = (stage, stage + 1)
     for start, end in ((low, low), (high, low), (low, high)):
@@ -173,7 +344,7 @@ def _butterfly(axis: Axes, stage: int, low: int, high: int) -> None:
 def _commutator(axis: Axes, x: float, beats: int) -> float:
     """A delay in the upper-numbered lane, the switch, a delay in the other; where it ends."""
     text = f"{beats} beat" + "s" * (beats > 1)
-    _box(axis, (x + 0.42, -0.45), (0.84, 0.5), text, STORAGE, fontsize=7.5)
+    _box(axis, (x + 0.42, -0.45), (0.84, 0.5), text, STORAGE, fontsize=6.8)
     axis.plot((x, x + 0.84), (0.45, 0.45), color=INK, lw=1.1)
     _box(axis, (x + 1.24, 0.0), (0.56, 1.5), "", FAINT)
     for start, end in ((0.45, -0.45), (-0.45, 0.45)):
