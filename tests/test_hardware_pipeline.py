@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from fpqvar_lab.formats import E2M1
 from fpqvar_lab.hardware.design import POINTS, Design
-from fpqvar_lab.hardware.machine import MODELLED_LATENCY, activation_bytes_needed
+from fpqvar_lab.hardware.feasibility import activation_bytes_needed
+from fpqvar_lab.hardware.machine import MODELLED_LATENCY
 from fpqvar_lab.hardware.pipeline import Cause, Unit, chrome_trace, simulate, write_trace
 from fpqvar_lab.hardware.rtl.matrix_unit import MatrixUnit
 from fpqvar_lab.hardware.simulate import run_stream

@@ -17,17 +17,18 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
 
 from fpqvar_lab.hardware.design import POINTS, QUANTIZER_LANES, Design
 from fpqvar_lab.hardware.events import NOTHING, Cause, Need, Timeline, Unit
-from fpqvar_lab.hardware.workload import FULL_BYTES, Kind, Work
-from fpqvar_lab.spelling import read_format
+from fpqvar_lab.hardware.feasibility import activation_bytes_needed, check
+from fpqvar_lab.hardware.weights import Chunk, WeightBuffer, chunks_of, pieces
+from fpqvar_lab.hardware.workload import PRODUCTS, Kind, Work
+
+__all__ = ["MODELLED_LATENCY", "Machine", "Result", "activation_bytes_needed"]
 
 MODELLED_LATENCY = 16
 """Cycles from the last input to the last result of the units that are modelled, not built."""
 
-PRODUCTS = (Kind.LINEAR, Kind.HEAD, Kind.EMBED, Kind.CONDITION, Kind.DECODE)
 _BY_COLUMNS = (Kind.GELU, Kind.RESIDUAL)
 _HEAD_KINDS = (Kind.UNIT, Kind.QUANTIZE, Kind.CACHE_READ, Kind.SCORES, Kind.SOFTMAX, Kind.VALUES)
 
@@ -59,38 +60,6 @@ def _lookup(parts: list[tuple[int, int]], count: int) -> int:
     return parts[min(place, len(parts) - 1)][1]
 
 
-@dataclass
-class _WeightBuffer:
-    """A ring of chunks that leave in the order in which they came."""
-
-    capacity: int
-    double: bool
-    kept: deque[tuple[int, int]] = field(default_factory=deque)
-    held: int = 0
-
-    def room_for(self, count: int) -> int:
-        """Since when there is room for so many more bytes."""
-        since = 0
-        while self.kept and (not self.double or self.held + count > self.capacity):
-            size, released = self.kept.popleft()
-            self.held -= size
-            since = max(since, released)
-        return since
-
-    def keep(self, count: int, released: int) -> None:
-        self.kept.append((count, released))
-        self.held += count
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """The columns of one tile of a product: up to `end`, with their weights."""
-
-    end: int
-    width: int
-    nbytes: int
-
-
 class Machine:
     """Turns operations into tasks on a timeline.
 
@@ -114,7 +83,7 @@ class Machine:
         self._kind_of = {work.name: work.kind for work in works}
         self._results: dict[str, Result] = {}
         self.turn = NOTHING
-        self.buffer = _WeightBuffer(design.weight_buffer_bytes, design.double_buffered)
+        self.buffer = WeightBuffer(design.weight_buffer_bytes, design.double_buffered)
         self._vectors: deque[int] = deque(maxlen=2 if design.double_buffered else 1)
         check(works, design)
 
@@ -211,7 +180,7 @@ class Machine:
         rows, columns = work.rows, work.columns
         unit, interval, elements, tail = self._row_unit(work)
         result = self.new_result(work)
-        for end in _steps(rows, self.design.rows):
+        for end in pieces(rows, self.design.rows):
             begin = result.rows[-1][0] if result.rows else 0
             cycles = -(-(end - begin) * columns // elements) * interval
             time = source.of_rows(end) if overlaps else source.whole
@@ -251,7 +220,7 @@ class Machine:
             for end, time in runs:
                 tiles = -(-(end - done) // design.rows)
                 needs = (loaded, (time, Cause.INPUT), self.turn)
-                busy = self._busy(work, chunk, end - done, tiles, cycles)
+                busy = self._busy(work, end - done, tiles, cycles)
                 _, ready = timeline.run(place, unit, busy, *needs, tail=tail, drain=drain * tiles)
                 if chunk.end == work.columns:
                     result.rows.append((end, ready))
@@ -260,11 +229,11 @@ class Machine:
             result.columns.append((chunk.end, ready))
             yield chunk.end, ready
 
-    def _busy(self, work: Work, chunk: _Chunk, rows: int, tiles: int, cycles: int) -> int:
+    def _busy(self, work: Work, rows: int, tiles: int, cycles: int) -> int:
         """A tile of the matrix array takes its time even if some rows are empty."""
         return tiles * cycles if self._is_matrix(work) else rows * cycles
 
-    def _tile(self, work: Work, chunk: _Chunk) -> tuple[Unit, int, int]:
+    def _tile(self, work: Work, chunk: Chunk) -> tuple[Unit, int, int]:
         """The unit, the cycles of a tile (or of a row, outside the matrix array), and the tail."""
         if not self._is_matrix(work):
             cycles = -(-work.inner * chunk.width // self.design.attention_macs)
@@ -276,7 +245,7 @@ class Machine:
     def input_times(self, place: int) -> list[tuple[int, int]]:
         """For each tile of rows, its last row and since when it is there."""
         work = self.works[place]
-        ends = _steps(work.rows, self.design.rows)
+        ends = pieces(work.rows, self.design.rows)
         if not work.after:
             return [(end, 0) for end in ends]
         source = self.result(work.after[0])
@@ -379,13 +348,13 @@ class _WeightStream:
         self._waiting = deque(self.chunks)
         self._loaded = self._used = 0
 
-    def load(self, chunk: _Chunk) -> int:
+    def load(self, chunk: Chunk) -> int:
         """Since when a chunk, the next one, is there."""
         if self._waiting and self._waiting[0] is chunk:
             self._fetch()
         return self._loaded
 
-    def release(self, chunk: _Chunk, time: int) -> None:
+    def release(self, chunk: Chunk, time: int) -> None:
         """From when on a chunk is not needed any more."""
         self.machine.buffer.keep(chunk.nbytes, time)
         self._used = time
@@ -400,7 +369,7 @@ class _WeightStream:
             if chunk.nbytes:
                 self._loaded = machine.transfer(self.place, chunk.nbytes, *needs)
 
-    def _next_batch(self) -> list[_Chunk]:
+    def _next_batch(self) -> list[Chunk]:
         batch = [self._waiting.popleft()]
         design = self.machine.design
         if design.fine:
@@ -474,76 +443,6 @@ class _Slots:
 
     def _run(self, kind: Kind, head: int, *needs: Need) -> int:
         return self.machine.run_head(self._places[kind], head, *needs)
-
-
-def chunks_of(work: Work, design: Design) -> list[_Chunk]:
-    """A product's columns in tiles, with the bytes of their weights."""
-    ends = _steps(work.columns, design.tile_columns)
-    total = -(-work.weight_bytes // 1)
-    found = []
-    for begin, end in pairwise([0, *ends]):
-        nbytes = total * end // work.columns - total * begin // work.columns
-        found.append(_Chunk(end, end - begin, int(nbytes)))
-    return found
-
-
-def activation_bytes_needed(works: Sequence[Work]) -> int:
-    """The least activation buffer: the residual stream, a layer's input, the next one's being
-    written, and two heads' keys and values from the cache.
-    """
-    largest: dict[tuple[int | None, int | None], float] = {}
-    inputs: dict[tuple[int | None, int | None], float] = {}
-    for work in works:
-        key, kept = (work.step, work.block), 0.0
-        if work.kind is Kind.LINEAR:
-            read = work.activation_bytes - FULL_BYTES * work.rows * work.columns
-            kept = inputs.get(key, 0) + read
-            inputs[key] = read
-            largest[key] = max(largest.get(key, 0), kept)
-    for work in works:
-        key = (work.step, work.block)
-        if work.kind is Kind.RESIDUAL and work.name.endswith("1"):
-            largest[key] += FULL_BYTES * work.elements
-        if work.kind is Kind.CACHE_READ:
-            largest[key] += 2 * work.cache_read_bytes / work.heads
-    return int(-(-max(largest.values(), default=0) // 1))
-
-
-def check(works: Sequence[Work], design: Design) -> None:
-    """Raises `ValueError` where a design cannot do the work."""
-    for work in works:
-        if work.kind in PRODUCTS:
-            _check_formats(work, design)
-            chunk = max(chunk.nbytes for chunk in chunks_of(work, design))
-            if chunk > design.weight_buffer_bytes:
-                raise ValueError(
-                    f"weight_buffer_bytes {design.weight_buffer_bytes} is less than the {chunk} "
-                    f"bytes of {design.tile_columns} columns of {work.name}"
-                )
-    needed = activation_bytes_needed(works)
-    if needed > design.activation_buffer_bytes:
-        raise ValueError(
-            f"activation_buffer_bytes {design.activation_buffer_bytes} is less than the {needed} "
-            "bytes that the largest step needs"
-        )
-
-
-def _check_formats(work: Work, design: Design) -> None:
-    if work.weight_format == "fp16":
-        return
-    built = [read_format(name).bits for name in design.formats]
-    given = read_format(work.input_format).bits, read_format(work.weight_format).bits
-    if given[1] != built[1] or given[0] not in (built[0], built[2]):
-        raise ValueError(
-            f"{work.name} multiplies {work.input_format} by {work.weight_format}; the design's "
-            f"arrays take {design.formats[0]} or {design.formats[2]} by {design.formats[1]}"
-        )
-    design.matrix_timing(work.input_format)
-
-
-def _steps(total: int, size: int) -> list[int]:
-    """Ends of pieces of `size`, the last one shorter."""
-    return [min(begin + size, total) for begin in range(0, total, size)]
 
 
 def _share(total: float, place: int, count: int) -> int:

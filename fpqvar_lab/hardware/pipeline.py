@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from fpqvar_lab.hardware.design import Design
 from fpqvar_lab.hardware.events import Cause, Event, Timeline, Unit
-from fpqvar_lab.hardware.machine import PRODUCTS, Machine
+from fpqvar_lab.hardware.machine import Machine
 from fpqvar_lab.hardware.trace import chrome_trace, write_trace
-from fpqvar_lab.hardware.workload import Kind, Work
+from fpqvar_lab.hardware.workload import PRODUCTS, Kind, Work
 
 __all__ = [
     "Cause",

@@ -61,6 +61,10 @@ class Kind(StrEnum):
     """The VQVAE's convolution after a step, and its decoder."""
 
 
+PRODUCTS = (Kind.LINEAR, Kind.HEAD, Kind.EMBED, Kind.CONDITION, Kind.DECODE)
+"""The kinds that multiply by weights."""
+
+
 @dataclass(frozen=True)
 class Work:
     """One operation of one block in one step.
