@@ -26,6 +26,16 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and at most 1")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fpqvar-lab",
@@ -38,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_synth(subparsers)
     _add_quantize(subparsers)
     _add_evaluate(subparsers)
+    _add_simulate(subparsers)
+    _add_explore(subparsers)
     return parser
 
 
@@ -239,6 +251,78 @@ def _add_synth(subparsers: argparse._SubParsersAction) -> None:
     sub.add_argument("--list", action="store_true", help="list the units")
     sub.add_argument("--all", action="store_true", help="renew data/results/synthesis.json")
     sub.set_defaults(run="synth")
+
+
+def _add_simulate(subparsers: argparse._SubParsersAction) -> None:
+    examples = (
+        "  fpqvar-lab simulate --model d30 --device vck190 --recipe fp4-fpqvar-pow2\n"
+        "  fpqvar-lab simulate --model d30 --columns 96 --clock 400 --trace trace.json\n"
+        "  fpqvar-lab simulate --model d16 --device k26 --columns 8 --attention-macs 256"
+    )
+    sub = _command(
+        subparsers, "simulate", "simulate an accelerator for VAR, cycle by cycle", examples
+    )
+    _add_accelerator(sub)
+    numbers = {
+        "rows": "tokens of a matrix array's tile",
+        "columns": "output channels of a tile",
+        "lanes": "products a cycle in each dot product",
+        "arrays": "equal matrix arrays",
+        "attention-macs": "products a cycle of the attention array",
+        "hadamard-lanes": "elements a cycle",
+        "quantizer-lanes": "elements a cycle",
+        "special-lanes": "elements a cycle (softmax, GELU, normalisation)",
+    }
+    for name, text in numbers.items():
+        sub.add_argument(f"--{name}", type=_positive, metavar="N", help=text)
+    sub.add_argument("--weight-buffer", type=_positive, metavar="KIB", help="weights on the chip")
+    sub.add_argument("--activation-buffer", type=_positive, metavar="KIB", help="activations on it")
+    sub.add_argument("--single-buffered", action="store_true", help="no weights ahead of their use")
+    sub.add_argument("--no-fine", action="store_true", help="stages of an operation do not overlap")
+    sub.add_argument("--no-coarse", action="store_true", help="operations do not overlap")
+    sub.add_argument(
+        "--trace", type=Path, metavar="FILE", help="write the timeline for Perfetto (JSON)"
+    )
+    sub.set_defaults(run="simulate")
+
+
+def _add_explore(subparsers: argparse._SubParsersAction) -> None:
+    examples = (
+        "  fpqvar-lab explore --device vck190 --recipe fp4-fpqvar-pow2 --out vck190.json\n"
+        "  fpqvar-lab explore --model d30 --batch 2 --recipe fp4-fpqvar-pow2,int4-quarot \\\n"
+        "      --limit 500 --workers 4 --out designs.json\n"
+        "A run that was interrupted goes on where it stopped if the same command is given again."
+    )
+    sub = _command(subparsers, "explore", "look for the best accelerators for a device", examples)
+    _add_accelerator(sub)
+    sub.add_argument(
+        "--share", type=_share, default=0.9, help="of the device that may be used (default 0.9)"
+    )
+    sub.add_argument(
+        "--limit", type=_positive, default=200, help="designs to simulate (default 200)"
+    )
+    sub.add_argument(
+        "--at-once", type=_positive, default=4, help="designs given away at a time (default 4)"
+    )
+    sub.add_argument("--workers", type=_positive, help="run in so many processes here")
+    sub.add_argument("--scheduler", metavar="ADDRESS", help="run on the Dask cluster there")
+    sub.add_argument("--out", type=Path, default=Path("designs.json"), help="default designs.json")
+    sub.set_defaults(run="explore")
+
+
+def _add_accelerator(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--model", default="d30", help="d16, d20, d24, d30 (default), d36 or mini")
+    sub.add_argument("--device", default="vck190", help="vck190 (default), u280 or k26")
+    sub.add_argument(
+        "--recipe", default="fp4-fpqvar-pow2", help="a name or a .toml file (fp4-fpqvar-pow2)"
+    )
+    sub.add_argument("--batch", type=_positive, default=1, help="images at a time (default 1)")
+    sub.add_argument(
+        "--clock", type=_positive, default=300, metavar="MHZ", help="assumed clock (default 300)"
+    )
+    sub.add_argument(
+        "--efficiency", type=_share, default=0.8, help="of the memory's bandwidth (default 0.8)"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """What the commands do, behind the command line."""
 
 import argparse
+import importlib
 import json
 import os
 from dataclasses import asdict
@@ -175,9 +176,23 @@ def _provenance(
 
 def synth(options: argparse.Namespace) -> None:
     """Print what hardware units take of an FPGA."""
+    _hardware("commands").synth(options)
+
+
+def simulate(options: argparse.Namespace) -> None:
+    """Simulate an accelerator."""
+    _hardware("accelerator_commands").simulate(options)
+
+
+def explore(options: argparse.Namespace) -> None:
+    """Look for the best accelerators for a device."""
+    _hardware("accelerator_commands").run_explore(options)
+
+
+def _hardware(name: str) -> Any:
+    """A module that needs the packages of an extra."""
     try:
-        from fpqvar_lab.hardware import commands as hardware
+        return importlib.import_module(f"fpqvar_lab.hardware.{name}")
     except ModuleNotFoundError as missing:
         message = f"no module {missing.name}; install the extra with pip install '.[hardware]'"
         raise ValueError(message) from missing
-    hardware.synth(options)

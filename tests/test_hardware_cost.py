@@ -1,6 +1,6 @@
-"""What designs take: scaling rules against rows of the table that they do not use."""
+"""What designs take: scaling rules against rows of the table that they do not use; energy."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -18,7 +18,11 @@ from fpqvar_lab.hardware.cost import (
 )
 from fpqvar_lab.hardware.design import Design
 from fpqvar_lab.hardware.device import K26, VCK190
+from fpqvar_lab.hardware.energy import HG_PIPE_VCK190, LUT_BUSY, PARTS_OF, energy, static_power
+from fpqvar_lab.hardware.interval import Uncertain, ratio
 from fpqvar_lab.hardware.table import Entry, load_table
+
+UNITS = tuple(PARTS_OF)
 
 
 def of_row(entry: Entry) -> Resources:
@@ -111,3 +115,54 @@ def test_what_was_not_synthesized_is_refused():
 def test_a_design_on_a_small_board_does_not_fit():
     assert not resources(Design()).fit(K26)
     assert resources(replace(Design(), attention_macs=1024)).lut < VCK190.lut.value
+
+
+# Energy
+
+
+@dataclass(frozen=True)
+class Done:
+    """An activity by hand."""
+
+    cycles: int = 1_000_000
+    seconds: float = 1 / 300
+    busy: dict[str, int] = field(default_factory=lambda: dict.fromkeys(UNITS, 500_000))
+    bytes_read: float = 1e9
+    bytes_written: float = 0.0
+
+
+def test_energy_is_a_sum_of_sourced_prices():
+    joules = energy(Design(), Done(), VCK190)
+    for unknown in joules.factors:
+        assert unknown.source
+        assert unknown.unit
+    static = joules.terms()["static power of vck190"]
+    assert (static.low, static.high) == pytest.approx((5 / 300, 20 / 300))
+    dram = joules.terms()["DRAM"]
+    assert (dram.low, dram.high) == pytest.approx((0.112, 0.325))
+
+
+def test_the_published_accelerator_lies_within_the_prices():
+    """Oracle: HG-PIPE's watts on this board, all its LUTs at work at its clock."""
+    toggled = HG_PIPE_VCK190.lut * HG_PIPE_VCK190.clock_hz * 1e-12
+    watts = Uncertain({LUT_BUSY: toggled, static_power(VCK190): 1.0}).interval
+    assert HG_PIPE_VCK190.watts in watts
+
+
+def test_more_work_takes_more_energy_and_idling_is_not_free():
+    little = energy(Design(), Done(busy=dict.fromkeys(UNITS, 0)), VCK190).interval
+    much = energy(Design(), Done(), VCK190).interval
+    assert little.low < much.low
+    assert little.high < much.high
+
+
+def test_a_design_compared_with_itself_is_exactly_equal():
+    joules = energy(Design(), Done(), VCK190)
+    same = ratio(joules, joules)
+    assert (same.low, same.high) == pytest.approx((1, 1))
+
+
+def test_a_slower_design_of_the_same_cells_is_never_better():
+    fast = energy(Design(), Done(), VCK190)
+    slow = energy(Design(), Done(cycles=2_000_000, seconds=2 / 300), VCK190)
+    assert ratio(slow, fast).low > 1

@@ -6,7 +6,8 @@ in `ASSUMED`. Nothing here has been placed or routed.
 """
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from math import ceil
 
 from fpqvar_lab.formats import DualFormat, by_name
@@ -32,10 +33,22 @@ class Resources:
     uram: float = 0
 
     def __add__(self, other: "Resources") -> "Resources":
-        return Resources(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Resources(
+            self.lut + other.lut,
+            self.ff + other.ff,
+            self.dsp + other.dsp,
+            self.bram + other.bram,
+            self.uram + other.uram,
+        )
 
     def __mul__(self, copies: float) -> "Resources":
-        return Resources(*(copies * count for count in astuple(self)))
+        return Resources(
+            self.lut * copies,
+            self.ff * copies,
+            self.dsp * copies,
+            self.bram * copies,
+            self.uram * copies,
+        )
 
     def shares(self, device: FPGA) -> dict[str, float]:
         """Of what the device has, by kind of cell."""
@@ -142,6 +155,7 @@ def matrix_format(design: Design) -> str:
     return fc2_input if isinstance(by_name(fc2_input), DualFormat) else activations
 
 
+@cache
 def matrix_unit(
     name: str, rows: int, columns: int, lanes: int, cell: Resources | None = None
 ) -> Resources:
@@ -177,6 +191,7 @@ def _cells(name: str, rows: int, columns: int, cell: Resources, lanes: int) -> R
     return unit
 
 
+@cache
 def dot_product(name: str, lanes: int) -> Resources:
     """A dot product, on the line through the table's rows of 16 and 64 lanes.
 
@@ -197,6 +212,7 @@ def dot_product(name: str, lanes: int) -> Resources:
     return _line(16, narrow, 64, _of(rows[64]), lanes)
 
 
+@cache
 def hadamard(lanes: int) -> Resources:
     """A transform of so many elements a cycle, on the line through 2 and 16 lanes.
 
@@ -211,7 +227,9 @@ def hadamard(lanes: int) -> Resources:
 
 
 def _quantizers(design: Design) -> Resources:
-    """Quantizers of 8 elements a cycle each: a set for each format, and for keys and values."""
+    """Quantizers of 8 elements a cycle each: a set for each format, and one each for keys and
+    values.
+    """
     copies = ceil(design.quantizer_lanes / 8)
     activations, _, fc2_input = design.formats
     total = Resources()
@@ -220,6 +238,7 @@ def _quantizers(design: Design) -> Resources:
     return total + _row("kv-quantizer", "e2m3") * 2
 
 
+@cache
 def quantizer(name: str) -> Resources:
     """A quantizer of 8 elements a cycle; for integers, that of the minifloat of as many bits.
 

@@ -96,6 +96,11 @@ class Uncertain:
             total += unknown.range * factor
         return total
 
+    @property
+    def middle(self) -> float:
+        """The sum when each unknown is in the middle of its range: for ranking only."""
+        return self.interval.middle
+
     def terms(self) -> dict[str, Interval]:
         """Where each unknown's part of the sum lies, by its name."""
         return {unknown.name: unknown.range * f for unknown, f in self.factors.items()}
