@@ -13,13 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpqvar_lab.formats import E2M1
 from fpqvar_lab.hardware.design import POINTS, Design
 from fpqvar_lab.hardware.feasibility import activation_bytes_needed
 from fpqvar_lab.hardware.machine import MODELLED_LATENCY
 from fpqvar_lab.hardware.pipeline import Cause, Unit, chrome_trace, simulate, write_trace
-from fpqvar_lab.hardware.rtl.matrix_unit import MatrixUnit
-from fpqvar_lab.hardware.simulate import run_stream
+from fpqvar_lab.hardware.replay import replay, simulated_rows, simulated_starts
 from fpqvar_lab.hardware.trace import check_trace
 from fpqvar_lab.hardware.workload import Kind, Work, with_bfloat16_scales, workload
 from fpqvar_lab.var.config import VARConfig
@@ -246,45 +244,11 @@ def test_a_layer_takes_the_cycles_of_the_matrix_unit(bytes_per_cycle):
     design = Design(rows=2, columns=3, lanes=4, group=16, clock_hz=1)
     work = linear(rows=5, inner=48, columns=7)
     run = simulate([work], design, memory_bytes_per_s=bytes_per_cycle, record=True)
-    starts = tile_starts(run, beats := 48 // 4, tiles_of_rows=3)
-    assert len(starts) == 3 * 3
-
-    unit = MatrixUnit(E2M1, E2M1, rows=2, columns=3, lanes=4, group=16)
-    loaded = [event.end for event in run.events if event.unit is Unit.DMA]
-    found = accepted_and_emitted(unit, loaded, tiles_of_rows=3, beats=beats)
-    assert found[0] == starts
-    last_group = beats - unit.interval
-    rows = [start + last_group + unit.latency + row for start in starts for row in range(2)]
-    assert found[1] == rows
-    assert run.cycles == rows[-1] + 1
-
-
-def tile_starts(run, beats, tiles_of_rows):
-    """The first beat of every tile; runs of equal tiles taken apart."""
-    events = [event for event in run.events if event.unit is Unit.MATRIX]
-    starts = [range(event.start, event.end, beats) for event in events]
-    return [start for run_of_tiles in starts for start in run_of_tiles]
-
-
-def accepted_and_emitted(unit, loaded, tiles_of_rows, beats):
-    """In which cycles the unit takes the first beat of each tile, and gives each row.
-
-    A beat of a chunk is offered from the cycle in which the chunk is there.
-    """
-    layout = {"a": [[0] * 4] * 2, "b": [[0] * 4] * 3, "a_scales": [0] * 2, "b_scales": [0] * 3}
-    tile = [
-        {**layout, "first": int(beat < unit.interval), "last": int(beat >= beats - unit.interval)}
-        for beat in range(beats)
-    ]
-    chunk = tile * tiles_of_rows
-    offers, time = [], 0
-    for there in loaded:
-        offers += [False] * max(0, there - time)
-        offers += [True] * len(chunk)
-        time = max(time, there) + len(chunk)
-    rows = 2 * tiles_of_rows * len(loaded)
-    run = run_stream(unit, chunk * len(loaded), rows, offers=offers, constants={"base": 0})
-    return list(run.accepted[::beats]), list(run.emitted)
+    found = replay(run)
+    assert list(found.accepted[:: 48 // 4]) == simulated_starts(run)
+    assert list(found.emitted) == simulated_rows(run)
+    assert len(found.emitted) == 3 * 3 * 2
+    assert run.cycles == found.emitted[-1] + 1
 
 
 # Conservation

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fpqvar_lab import ptq, var
 from fpqvar_lab.hardware.workload import (
     Kind,
+    excerpt,
     stored_bytes,
     with_bfloat16_scales,
     workload,
@@ -168,6 +169,17 @@ def test_rows_that_fill_no_tile_cost_what_the_arithmetic_on_paper_says(rows, eff
     works = [w for w in workload(D30, "fp16") if w.name.endswith("blocks.0/fc1")]
     padded = sum(ceil(work.rows / rows) * rows for work in works)
     assert round(sum(work.rows for work in works) / padded, 2) == efficiency
+
+
+def test_a_step_by_itself_needs_nothing_of_others():
+    works = workload(MINI, "fp4-fpqvar")
+    found = excerpt(works, 2)
+    names = {work.name for work in found}
+    assert len(found) == sum(work.step == 2 for work in works)
+    assert all(set(work.after) <= names for work in found)
+    assert any(work.after for work in found)
+    with pytest.raises(ValueError, match="step 9 has no operations"):
+        excerpt(works, 9)
 
 
 def test_an_empty_batch_is_refused():

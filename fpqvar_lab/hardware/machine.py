@@ -20,11 +20,9 @@ from fractions import Fraction
 
 from fpqvar_lab.hardware.design import POINTS, QUANTIZER_LANES, Design
 from fpqvar_lab.hardware.events import NOTHING, Cause, Need, Timeline, Unit
-from fpqvar_lab.hardware.feasibility import activation_bytes_needed, check
+from fpqvar_lab.hardware.feasibility import check
 from fpqvar_lab.hardware.weights import Chunk, WeightBuffer, chunks_of, pieces
 from fpqvar_lab.hardware.workload import PRODUCTS, Kind, Work
-
-__all__ = ["MODELLED_LATENCY", "Machine", "Result", "activation_bytes_needed"]
 
 MODELLED_LATENCY = 16
 """Cycles from the last input to the last result of the units that are modelled, not built."""

@@ -11,6 +11,7 @@ a recipe leaves alone have 16 bits. GALT's factors cost nothing: they join AdaLN
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import accumulate
@@ -141,6 +142,21 @@ def workload(
     program = _Program(config, find_recipe(recipe), batch, pictures, vqvae)
     program.add_image()
     return tuple(program.works)
+
+
+def excerpt(works: Sequence[Work], step: int | None) -> tuple[Work, ...]:
+    """The operations of one step by themselves: what they need of others is there from the start.
+
+    Raises:
+        ValueError: when there are none.
+    """
+    found = [work for work in works if work.step == step]
+    if not found:
+        raise ValueError(f"step {step} has no operations")
+    names = {work.name for work in found}
+    return tuple(
+        replace(work, after=tuple(name for name in work.after if name in names)) for work in found
+    )
 
 
 def with_bfloat16_scales(recipe: Recipe | str) -> Recipe:
