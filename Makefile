@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv/bin/python
 READY := .venv/ready
 
-.PHONY: help book test pages lab serve bench clean
+.PHONY: help book test pages pdf lab serve bench clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1#/p' Makefile | tr '#' '\t'
@@ -35,7 +35,11 @@ test: $(READY)  ## Lint, type-check, execute the stale pages, build strictly, ru
 	$(VENV) tools/build_book.py --always
 	$(VENV) -m pytest tests
 
+pdf: book  ## Print the book to _build/book.pdf; needs Chromium.
+	$(VENV) tools/print_pdf.py
+
 lab: $(READY)  ## Open PAGE (book/intro.md) in JupyterLab, every page as a notebook.
+	@test -f '$(PAGE)' || { echo 'There is no $(PAGE); name a page like PAGE=book/status.md.'; exit 1; }
 	$(VENV) -m jupytext_config --settings-file .venv/etc/jupyter/labconfig/default_setting_overrides.json set-default-viewer markdown myst
 	$(VENV) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url='/lab/tree/$(PAGE)'
 

@@ -109,10 +109,10 @@ def visit(request: pytest.FixtureRequest, context: BrowserContext, site: str) ->
 
 
 @pytest.fixture
-def page(context: BrowserContext) -> Iterator[Page]:
-    page = context.new_page()
-    yield page
-    page.close()
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport=DESK, color_scheme="light")  # which remembers nothing
+    yield context.new_page()
+    context.close()
 
 
 def wait_for_formulas(page: Page) -> None:
@@ -162,12 +162,14 @@ def test_page_has_no_serious_fault_of_accessibility(visit):
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
     if left_out := LEFT_OUT_BY_AXE.get(visit.name):
         page.evaluate("s => document.querySelectorAll(s).forEach(e => e.remove())", left_out)
+    page.add_style_tag(content="* {transition: none !important}")  # no colours on their way
     page.evaluate(AXE_SCRIPT)
     faults = serious_faults(page, {})
     page.emulate_media(color_scheme="dark")
-    assert page.locator("html").get_attribute("data-theme") == "dark"
+    page.locator("html[data-theme=dark]").wait_for(state="attached")
     faults += serious_faults(page, {"runOnly": ["color-contrast"]})
     page.emulate_media(color_scheme="light")
+    page.locator("html[data-theme=light]").wait_for(state="attached")
     assert faults == []
 
 
