@@ -95,3 +95,12 @@ def test_make_lab_opens_the_page_asked_for():
 
 def test_every_command_is_explained():
     assert {"book", "test", "pages", "pdf", "lab", "serve", "bench", "clean"} <= set(TARGETS)
+
+
+def test_every_file_that_the_instructions_name_is_there():
+    named = re.findall(
+        r"`([\w./-]+/[\w./-]+|LICENSE[\w-]*)`", (ROOT / "CONTRIBUTING.md").read_text()
+    )
+    missing = {name for name in named if "NAME" not in name and not (ROOT / name).exists()}
+    assert len(named) > 20
+    assert missing == set()
