@@ -130,6 +130,7 @@ def setup(app: Any) -> dict[str, Any]:
             links = ", ".join(f":doc:`/{page}`" for page in pages[name])
             lines += ["", f"*Used in* {links}.", ""]
 
+    app.setup_extension("sphinx.ext.autodoc")
     app.connect("builder-inited", read)
     app.connect("source-read", list_functions)
     app.connect("autodoc-process-docstring", list_pages, priority=900)  # after Google's sections
