@@ -307,6 +307,7 @@ def _add_explore(subparsers: argparse._SubParsersAction) -> None:
     sub.add_argument("--workers", type=_positive, help="run in so many processes here")
     sub.add_argument("--scheduler", metavar="ADDRESS", help="run on the Dask cluster there")
     sub.add_argument("--out", type=Path, default=Path("designs.json"), help="default designs.json")
+    sub.add_argument("--all", action="store_true", help="renew data/results/accelerator.json")
     sub.set_defaults(run="explore")
 
 

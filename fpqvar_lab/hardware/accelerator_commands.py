@@ -1,13 +1,16 @@
 """What `fpqvar-lab simulate` and `fpqvar-lab explore` do."""
 
 import argparse
+import json
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from fpqvar_lab import data
 from fpqvar_lab.cluster import connect
+from fpqvar_lab.hardware import accelerator_results
 from fpqvar_lab.hardware.cost import Resources, resources
 from fpqvar_lab.hardware.design import Design
 from fpqvar_lab.hardware.energy import energy
@@ -50,6 +53,9 @@ def simulate(options: argparse.Namespace) -> None:
 
 def run_explore(options: argparse.Namespace) -> None:
     """Look for the best designs of each recipe, and write what was found."""
+    if options.all:
+        _renew()
+        return
     problems = [_problem(options, name) for name in options.recipe.split(",") if name]
     if not problems:
         raise ValueError("--recipe names none")
@@ -61,6 +67,13 @@ def run_explore(options: argparse.Namespace) -> None:
             file = _writable(_file_of(options.out, problem, len(problems)))
             found += _explored(problem, space, file, options, client).points
     print_points(front(found))
+
+
+def _renew() -> None:
+    file = data.path("results") / Path(accelerator_results.RESULTS).name
+    content = accelerator_results.make(say=lambda text: print(text, flush=True))
+    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(file)
 
 
 def _explored(

@@ -18,6 +18,7 @@ import torch
 
 from fpqvar_lab import data
 from fpqvar_lab.cluster import results
+from fpqvar_lab.formats import DualFormat, by_name
 from fpqvar_lab.hardware.bound import Load, least
 from fpqvar_lab.hardware.cost import resources
 from fpqvar_lab.hardware.design import Design
@@ -45,8 +46,9 @@ class Space:
     How many arrays share the columns is no choice here: neither time nor cells depend on it.
 
     Args:
-        tiles: (rows, lanes) of a matrix array; at most 128 together, so that a column's scale unit
-            keeps up.
+        tiles: (rows, lanes) of a matrix array; 128 together, with which a column's scale unit just
+            keeps up. Where each place has two totals (a dual format with free scales), half the
+            rows.
         columns: of all matrix arrays together.
         attention_macs: see `Design`.
         hadamard_lanes: see `Design`.
@@ -56,7 +58,7 @@ class Space:
     """
 
     tiles: tuple[tuple[int, int], ...] = ((8, 16), (16, 8), (32, 4))
-    columns: tuple[int, ...] = (8, 16, 32, 48, 64, 80, 96, 112, 120, 128, 144, 160, 176)
+    columns: tuple[int, ...] = (*range(8, 128, 16), *range(128, 288, 8))
     attention_macs: tuple[int, ...] = (128, 256, 512, 768, 1024, 1280, 1536)
     hadamard_lanes: tuple[int, ...] = (16, 32)
     quantizer_lanes: tuple[int, ...] = (8, 16, 32, 64)
@@ -65,12 +67,14 @@ class Space:
 
     def designs(self, base: Design) -> Iterator[Design]:
         """All designs that differ from `base` in these respects only, and can be built."""
+        fc2_input = by_name(base.formats[2])
+        is_free = isinstance(fc2_input, DualFormat) and fc2_input.scale_ratio == "free"
         for values in product(*(getattr(self, f.name) for f in fields(self))):
             (rows, lanes), columns, attention, hadamard, quantizer, special, weights = values
             try:
                 yield replace(
                     base,
-                    rows=rows,
+                    rows=rows // 2 if is_free else rows,
                     lanes=lanes,
                     columns=columns,
                     attention_macs=attention,
@@ -127,6 +131,9 @@ class Problem:
         needed = activation_bytes_needed(self.work)
         block = URAM_BITS // 8
         return Design(
+            # The largest tile that takes any format.
+            rows=8,
+            lanes=8,
             formats=formats_of(self.recipe),
             clock_hz=self.clock_hz,
             activation_buffer_bytes=block * ceil(needed / block),

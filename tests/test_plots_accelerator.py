@@ -1,0 +1,45 @@
+"""The drawings of throughput, energy and the design space show what they were given."""
+
+import matplotlib as mpl
+import pytest
+
+from fpqvar_lab import plots_accelerator as drawn
+from fpqvar_lab.hardware.interval import Interval
+
+mpl.use("agg")
+
+
+def test_ratios_are_dots_and_bars_and_published_values_are_lines():
+    rows = {
+        "a": drawn.Ratio(2.0, Interval(1, 4), "int"),
+        "b": drawn.Ratio(0.5, Interval(2, 3), "fp"),
+    }
+    speed, energy = drawn.ratios(rows, 3.1, 3.6).axes
+    dots = [line.get_xdata()[0] for line in speed.lines if line.get_marker() == "o"]
+    assert dots == [2.0, 0.5]
+    assert 3.1 in [line.get_xdata()[0] for line in speed.lines]
+    bars = [tuple(line.get_xdata()) for line in energy.lines if line.get_linewidth() == 5]
+    assert bars == [(1, 4), (2, 3)]
+
+
+def test_terms_end_in_their_sum_and_mark_what_can_be_zero():
+    values = {"x": Interval(0, 1), "y": Interval(1, 2)}
+    (axis,) = drawn.terms(values, Interval(1, 3)).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["x", "y", "all together"]
+    assert sum(line.get_marker() == "<" for line in axis.lines) == 1
+
+
+def test_designs_lie_at_their_speed_from_least_to_most_energy():
+    marks = [drawn.Mark(1.5, Interval(5, 20), "one", "fp")]
+    (axis,) = drawn.designs(marks, {"goal": 2.0}).axes
+    bar = axis.lines[0]
+    assert (list(bar.get_xdata()), list(bar.get_ydata())) == ([5, 20], [1.5, 1.5])
+    assert "one" in [text.get_text() for text in axis.texts]
+
+
+def test_curves_and_lines_share_one_axis():
+    figure = drawn.against({"clock": {"a": {1.0: 2.0}}, "memory": {"": {3.0: 4.0}}}, {"goal": 2.5})
+    clock, memory = figure.axes
+    assert list(clock.lines[0].get_ydata()) == [2.0]
+    assert clock.get_ylim() == memory.get_ylim()
+    assert clock.get_ylim()[0] == pytest.approx(0)
