@@ -20,7 +20,7 @@ from fpqvar_lab.hardware.pipeline import Cause, Unit, chrome_trace, simulate, wr
 from fpqvar_lab.hardware.replay import replay, simulated_rows, simulated_starts
 from fpqvar_lab.hardware.trace import check_trace
 from fpqvar_lab.hardware.workload import Kind, Work, with_bfloat16_scales, workload
-from fpqvar_lab.var.config import VARConfig
+from fpqvar_lab.var.config import VARConfig, VQVAEConfig
 
 MINI = VARConfig.preset("mini")
 SMALL = VARConfig(2, 128, 2, (1, 3), vocabulary=64, code_channels=16)
@@ -318,6 +318,20 @@ def test_no_operation_starts_before_what_it_needs_has_begun():
         for name in work.after:
             assert first[name] <= first.get(work.name, first[name])
             assert last[name] <= last.get(work.name, last[name])
+
+
+def test_the_decoder_follows_the_last_step():
+    """Oracle: its MACs over the array's rate, each row of a convolution rounded up."""
+    vqvae = VQVAEConfig.preset("mini")
+    works = workload(MINI, RECIPE, vqvae=vqvae)
+    run, without = (
+        simulate(w, TINY, memory_bytes_per_s=1e12) for w in (works, workload(MINI, RECIPE))
+    )
+    macs = sum(w.macs for w in works if w.kind is Kind.DECODE)
+    least = macs / TINY.attention_macs
+    assert sum(step.cycles for step in run.steps) == run.cycles
+    assert run.steps[-1].step is None
+    assert least < run.cycles - without.cycles < 1.5 * least
 
 
 # Monotonicity

@@ -24,7 +24,7 @@ class Unit(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why a unit is idle."""
+    """Why a unit is idle: what comes last of what its next task needs."""
 
     WEIGHTS = "waits for weights"
     INPUT = "waits for input"
@@ -93,14 +93,17 @@ class Timeline:
         step, start = self.step_of[work], self.free[unit]
         ready, cause = max(needs, default=NOTHING)
         if ready > start:
-            key = (unit, step, cause)
-            self.stalls[key] = self.stalls.get(key, 0) + ready - start
+            for time, reason in needs:
+                # Nothing else can be said to be late before the task has its turn.
+                if reason is Cause.TURN and start < time < ready:
+                    self._charge(unit, step, reason, time - start)
+                    start = time
+            self._charge(unit, step, cause, ready - start)
             start = ready
         end = start + cycles
         self.busy[unit, step] = self.busy.get((unit, step), 0) + cycles
         if drain:
-            lost = (unit, step, Cause.DRAIN)
-            self.stalls[lost] = self.stalls.get(lost, 0) + drain
+            self._charge(unit, step, Cause.DRAIN, drain)
         self.free[unit] = end + drain
         done = end + (tail if tail > drain else drain)
         self.count += 1
@@ -117,7 +120,10 @@ class Timeline:
         last = self.step_of[-1] if self.step_of else None
         for unit, free in self.free.items():
             if free < self.latest:
-                key = (unit, last, Cause.DONE)
-                self.stalls[key] = self.stalls.get(key, 0) + self.latest - free
+                self._charge(unit, last, Cause.DONE, self.latest - free)
                 self.free[unit] = self.latest
         return self.latest
+
+    def _charge(self, unit: Unit, step: int | None, cause: Cause, cycles: int) -> None:
+        key = (unit, step, cause)
+        self.stalls[key] = self.stalls.get(key, 0) + cycles

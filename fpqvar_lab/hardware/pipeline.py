@@ -33,7 +33,8 @@ class StepRun:
 
     Args:
         step: which.
-        cycles: from the end of the step before to the end of this one; 0 for step None.
+        cycles: from the end of the step before to the end of this one; for step None, those after
+            the last step.
         busy: cycles, for each unit.
         stalls: cycles, for each unit and cause; those before the unit's tasks of this step.
         macs: multiply-accumulate operations, for each of the two arrays.
@@ -147,7 +148,7 @@ def _steps(works: Sequence[Work], timeline: Timeline) -> tuple[StepRun, ...]:
     found, before = [], 0
     for step in steps:
         mine = [work for work in works if work.step == step]
-        end = before if step is None else max(before, timeline.step_ends.get(step, 0))
+        end = max(before, timeline.step_ends.get(step, 0))
         busy = {unit: timeline.busy.get((unit, step), 0) for unit in Unit}
         stalls = {u: {c: timeline.stalls.get((u, step, c), 0) for c in Cause} for u in Unit}
         read = sum(work.weight_bytes + work.cache_read_bytes for work in mine)

@@ -225,9 +225,9 @@ class _Program:
                 last = scope.add_block(block, last)
             last = scope.add_head(last)
             if self.vqvae:
-                last = self._add_decoding("phi", step, last)
+                last = self.add_phi(step, last)
         if self.vqvae:
-            self._add_decoding("decoder", None, last)
+            self.add_decoder(last)
 
     def condition_of(self, block: int) -> str:
         return f"blocks.{0 if self.config.shared_aln else block}/ada_lin"
@@ -242,21 +242,37 @@ class _Program:
         work = Work(f"step {step}/word_embed", Kind.EMBED, step, None, after=(after,))
         return self.add(_product(work, self.batch * new, channels, width, width))
 
-    def _add_decoding(self, layer: str, step: int | None, after: str) -> str:
+    def add_phi(self, step: int, after: str) -> str:
         assert self.vqvae is not None
-        counts = operations.vqvae_operations(self.vqvae, self.batch)
-        (found,) = operations.select(counts, layer, step)
-        # All its convolutions as one product: only their sum matters to the array.
+        channels, side = self.vqvae.code_channels, self.vqvae.patch_sizes[-1]
+        phi = operations.Convolution(channels, channels, side)
+        return self._add_convolution(f"step {step}/phi", step, phi, after)
+
+    def add_decoder(self, after: str) -> str:
+        assert self.vqvae is not None
+        for place, layer in enumerate(operations.decoder_convolutions(self.vqvae)):
+            after = self._add_convolution(f"decoder/{place}", None, layer, after)
+        rows, channels = self.batch, self.vqvae.channels * self.vqvae.channel_multipliers[-1]
+        columns = operations.decoder_attention_macs(self.vqvae) // channels
+        if not columns:
+            return after
+        work = Work("decoder/attention", Kind.DECODE, None, None, after=(after,))
+        return self.add(replace(work, rows=rows, inner=channels, columns=columns))
+
+    def _add_convolution(
+        self, name: str, step: int | None, layer: operations.Convolution, after: str
+    ) -> str:
+        counts = layer.operation("decoder", step, self.batch)
         work = Work(
-            layer if step is None else f"step {step}/{layer}",
+            name,
             Kind.DECODE,
             step,
             None,
-            rows=1,
-            inner=found.macs,
-            columns=1,
-            weight_bytes=FULL_BYTES * found.parameters,
-            activation_bytes=FULL_BYTES * (found.inputs + found.outputs),
+            rows=self.batch * layer.side**2,
+            inner=layer.inputs * layer.kernel**2,
+            columns=layer.outputs,
+            weight_bytes=FULL_BYTES * counts.parameters,
+            activation_bytes=FULL_BYTES * (counts.inputs + counts.outputs),
             after=(after,),
         )
         return self.add(work)

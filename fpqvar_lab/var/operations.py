@@ -111,18 +111,30 @@ def vqvae_operations(config: VQVAEConfig, batch: int = 1) -> tuple[Operation, ..
     if batch < 1:
         raise ValueError(f"batch is {batch}; it must be at least 1")
     side, channels = config.patch_sizes[-1], config.code_channels
-    phi = _Convolution(channels, channels, side)
+    phi = Convolution(channels, channels, side)
     steps = [phi.operation("phi", step, batch) for step in range(len(config.patch_sizes))]
-    parts = [part.operation("decoder", None, batch) for part in _decoder(config)]
+    parts = [part.operation("decoder", None, batch) for part in decoder_convolutions(config)]
     decoder = Operation(
         "decoder",
         None,
-        macs=total(parts) + batch * _decoder_attention_macs(config),
+        macs=total(parts) + batch * decoder_attention_macs(config),
         parameters=total(parts, "parameters"),
         inputs=total(parts, "inputs"),
         outputs=total(parts, "outputs"),
     )
     return (*steps, decoder)
+
+
+def decoder_convolutions(config: VQVAEConfig) -> tuple[Convolution, ...]:
+    """The convolutions of the VQVAE's decoder, attention's projections among them, in order."""
+    return tuple(_decoder(config))
+
+
+def decoder_attention_macs(config: VQVAEConfig) -> int:
+    """MACs of one image in the two products of the decoder's attention layers."""
+    layers = (1 + config.residual_blocks + 1) * config.attention
+    places = config.patch_sizes[-1] ** 2
+    return layers * 2 * places * places * config.channels * config.channel_multipliers[-1]
 
 
 def parameter_counts(config: VARConfig) -> dict[str, int]:
@@ -248,8 +260,16 @@ def _bits(operation: Operation, narrow: float, precision: Precision) -> float:
 
 
 @dataclass(frozen=True)
-class _Convolution:
-    """A convolution that keeps the side, with the GroupNorm before it where there is one."""
+class Convolution:
+    """A convolution that keeps the side, with the GroupNorm before it where there is one.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        side: of the square map.
+        kernel: its side.
+        normalised: whether a GroupNorm comes before it.
+    """
 
     inputs: int
     outputs: int
@@ -258,6 +278,7 @@ class _Convolution:
     normalised: bool = False
 
     def operation(self, layer: str, step: int | None, batch: int) -> Operation:
+        """Its counts for some images."""
         weights = self.inputs * self.outputs * self.kernel**2
         places = batch * self.side**2
         return Operation(
@@ -270,11 +291,11 @@ class _Convolution:
         )
 
 
-def _decoder(config: VQVAEConfig) -> Iterator[_Convolution]:
+def _decoder(config: VQVAEConfig) -> Iterator[Convolution]:
     sizes = [config.channels * multiplier for multiplier in config.channel_multipliers]
     side, top, last = config.patch_sizes[-1], sizes[-1], len(sizes) - 1
-    yield _Convolution(config.code_channels, config.code_channels, side)
-    yield _Convolution(config.code_channels, top, side)
+    yield Convolution(config.code_channels, config.code_channels, side)
+    yield Convolution(config.code_channels, top, side)
     yield from _residual(top, top, side)
     if config.attention:
         yield from _attention_projections(top, side)
@@ -287,23 +308,17 @@ def _decoder(config: VQVAEConfig) -> Iterator[_Convolution]:
                 yield from _attention_projections(outputs, side)
         if level > 0:
             side *= 2
-            yield _Convolution(outputs, outputs, side)
-    yield _Convolution(sizes[0], config.image_channels, side, normalised=True)
+            yield Convolution(outputs, outputs, side)
+    yield Convolution(sizes[0], config.image_channels, side, normalised=True)
 
 
-def _residual(inputs: int, outputs: int, side: int) -> Iterator[_Convolution]:
-    yield _Convolution(inputs, outputs, side, normalised=True)
-    yield _Convolution(outputs, outputs, side, normalised=True)
+def _residual(inputs: int, outputs: int, side: int) -> Iterator[Convolution]:
+    yield Convolution(inputs, outputs, side, normalised=True)
+    yield Convolution(outputs, outputs, side, normalised=True)
     if inputs != outputs:
-        yield _Convolution(inputs, outputs, side, kernel=1)
+        yield Convolution(inputs, outputs, side, kernel=1)
 
 
-def _attention_projections(channels: int, side: int) -> Iterator[_Convolution]:
-    yield _Convolution(channels, 3 * channels, side, kernel=1, normalised=True)
-    yield _Convolution(channels, channels, side, kernel=1)
-
-
-def _decoder_attention_macs(config: VQVAEConfig) -> int:
-    layers = (1 + config.residual_blocks + 1) * config.attention
-    places = config.patch_sizes[-1] ** 2
-    return layers * 2 * places * places * config.channels * config.channel_multipliers[-1]
+def _attention_projections(channels: int, side: int) -> Iterator[Convolution]:
+    yield Convolution(channels, 3 * channels, side, kernel=1, normalised=True)
+    yield Convolution(channels, channels, side, kernel=1)
