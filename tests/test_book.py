@@ -123,6 +123,12 @@ def test_every_page_is_stale_when_the_package_gains_loses_or_renames_a_file(book
     assert len(set(digests)) == 3
 
 
+def test_what_jupyterlab_keeps_in_a_hidden_folder_is_no_page(tmp_path):
+    for name in ("book/page.md", "book/part/.ipynb_checkpoints/page-checkpoint.md"):
+        SmallBook(tmp_path).write(name, PAGE % "1")
+    assert find_pages(tmp_path) == [tmp_path / "book" / "page.md"]
+
+
 def test_only_the_page_whose_code_changes_is_executed_again(book):
     book.write("book/two.md", PAGE % "2 + 3")
     assert book.execute() == {"book/one.md": "UNCHANGED", "book/two.md": "PASSED"}

@@ -49,6 +49,7 @@ def lab(tmp_path: Path) -> Iterator[str]:
     viewer[viewer.index("--settings-file") + 1] = str(settings)
     subprocess.run(viewer, cwd=ROOT, check=True)
     options = ["--no-browser", "--allow-root", "--ServerApp.port=0", "--IdentityProvider.token="]
+    options += [f"--FileCheckpoints.checkpoint_dir={tmp_path / 'checkpoints'}"]
     with subprocess.Popen(
         [*server, *options], cwd=ROOT, env=os.environ | folders, stderr=subprocess.DEVNULL
     ) as process:

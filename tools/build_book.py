@@ -39,8 +39,13 @@ STRICT = ("-n", "-W", "--keep-going", "--all")
 
 
 def find_pages(root: Path) -> list[Path]:
-    """The executable pages of the book under ``root``, in the order of their names."""
-    return [path for path in sorted((root / "book").rglob("*.md")) if is_page(path)]
+    """The executable pages of the book under ``root``, in the order of their names; what JupyterLab
+    keeps in hidden folders is none.
+    """
+    book = root / "book"
+    paths = [path.relative_to(book) for path in sorted(book.rglob("*.md"))]
+    seen = [book / path for path in paths if not any(part.startswith(".") for part in path.parts)]
+    return [path for path in seen if is_page(path)]
 
 
 def is_page(path: Path) -> bool:
