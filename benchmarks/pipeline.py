@@ -1,8 +1,8 @@
 """How fast images are simulated: python benchmarks/pipeline.py [--rounds 5]
 
 Tasks (events) a second and seconds an image, for each public model and both levels on and off.
-Rounds run every case in turn; the table gives medians. Beside it, the simulated images a second,
-which do not depend on the machine.
+Rounds run every case in turn; the table gives medians of CPU time, on one core. Beside it, the
+simulated images a second, which do not depend on the machine.
 """
 
 import argparse
@@ -32,9 +32,9 @@ def cases() -> dict[str, tuple[tuple, Design]]:
 
 
 def timed(works: tuple, design: Design) -> tuple[float, Run]:
-    start = time.perf_counter()
+    start = time.process_time()
     run = simulate(works, design, memory_bytes_per_s=BANDWIDTH)
-    return time.perf_counter() - start, run
+    return time.process_time() - start, run
 
 
 def main() -> None:

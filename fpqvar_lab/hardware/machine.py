@@ -12,6 +12,7 @@ the next enters. (A larger buffer then means larger pieces, which is not always 
 coarse level an operation waits until the one before it is finished.
 """
 
+import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -77,7 +78,8 @@ class Machine:
         if memory_bytes_per_s <= 0:
             raise ValueError(f"memory_bytes_per_s is {memory_bytes_per_s}; it must be positive")
         self.works, self.design, self.timeline = works, design, timeline
-        self.cycles_per_byte = Fraction(design.clock_hz) / Fraction(memory_bytes_per_s)
+        ratio = Fraction(design.clock_hz) / Fraction(memory_bytes_per_s)
+        self._cycles_per_byte = ratio.as_integer_ratio()
         self._kind_of = {work.name: work.kind for work in works}
         self._results: dict[str, Result] = {}
         self.turn = NOTHING
@@ -313,8 +315,9 @@ class Machine:
     # Bookkeeping
 
     def transfer(self, place: int, count: float, *needs: Need) -> int:
-        cycles = -(-count * self.cycles_per_byte // 1) if count else 0
-        _, ready = self.timeline.run(place, Unit.DMA, int(cycles), *needs, self.turn)
+        numerator, denominator = self._cycles_per_byte
+        cycles = -(-math.ceil(count) * numerator // denominator)
+        _, ready = self.timeline.run(place, Unit.DMA, cycles, *needs, self.turn)
         result = self._results.get(self.works[place].name) or self.new_result(self.works[place])
         result.rows = [(1, ready)]
         return ready
