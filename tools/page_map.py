@@ -76,11 +76,10 @@ def draw(parts: Parts, needs: dict[str, list[str]], titles: dict[str, tuple[str,
     """
     heights = places(parts)
     bottom = max(heights.values()) + LINE
-    lines = [
-        f'<svg class="page-map" viewBox="0 0 {WIDTH} {bottom}" role="img" '
-        'aria-label="The pages in reading order; arcs join each page to those it needs.">',
-        *_arcs(needs, heights),
-    ]
+    label = "The pages in reading order; arcs join each page to those it needs."
+    size = f'viewBox="0 0 {WIDTH} {bottom}"'
+    lines = [f'<svg class="page-map" {size} role="img" aria-label="{label}">']
+    lines += _arcs(needs, heights)
     for number, (caption, pages) in enumerate(parts, 1):
         y = heights[pages[0]] - LINE // 2 - 8
         lines.append(f'<text class="part" x="{LEFT}" y="{y}">{number}. {escape(caption)}</text>')
