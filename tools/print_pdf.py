@@ -6,6 +6,7 @@ links between pages become links within the PDF and its headings the PDF's outli
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,6 +152,7 @@ def _outline_items(parent: Any) -> Iterator[Any]:
 
 
 if __name__ == "__main__":
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # it remarks on how Chromium counts objects
     root = Path.cwd()
     output = root / "_build" / "book.pdf"
     try:
