@@ -50,7 +50,14 @@ def ratios(rows: Mapping[str, Ratio], speed: float, energy: float) -> Figure:
         colour = COLOURS[row.colour]
         axes[0].plot(row.speed, place, "o", color=colour, ms=7)
         label = f"{row.speed:.2f}"
-        axes[0].annotate(label, (row.speed, place), (8, -3), textcoords="offset points", fontsize=8)
+        axes[0].annotate(
+            label,
+            (row.speed, place),
+            (8, -3),
+            textcoords="offset points",
+            fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )
         _bar(axes[1], row.energy, place, colour)
     for axis, value in zip(axes, (speed, energy), strict=True):
         axis.axvline(value, color=INK, lw=1, ls="--")
@@ -67,12 +74,12 @@ def ratios(rows: Mapping[str, Ratio], speed: float, energy: float) -> Figure:
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.grid(axis="x")
         axis.tick_params(axis="y", length=0)
-    axes[0].set(xlabel="FP4's speed over it")
-    axes[1].set(xlabel="its energy an image over FP4's")
+    axes[0].set(xlabel="speed: FP4 over it")
+    axes[1].set(xlabel="energy: it over FP4")
     axes[0].set_yticks(range(len(rows)), list(rows))
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     low, high = axes[0].get_xlim()
-    axes[0].set_xlim(low, high * 1.25)
+    axes[0].set_xlim(low, high * 1.4)
     return _finish(figure)
 
 
@@ -94,7 +101,7 @@ def terms(values: Mapping[str, Interval], total: Interval) -> Figure:
     axis.set(xscale="log", xlabel="joules an image")
     axis.set_yticks(range(len(rows)), list(rows))
     axis.set_ylim(len(rows) - 0.5, -0.5)
-    axis.set_xlim(floor, total.high * 4)
+    axis.set_xlim(floor, total.high * 6)
     axis.grid(axis="x")
     axis.tick_params(axis="y", length=0)
     return _finish(figure)

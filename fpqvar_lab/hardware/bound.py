@@ -22,16 +22,18 @@ class Block:
 
     Args:
         products: (rows, inner, columns) of its layers in their order.
-        row_stages: elements that are normalised, transformed and quantized row by row before the
-            first and the third layer.
+        row_stages: what normalises, transforms and quantizes row by row before the first and the
+            third layer.
         attention_macs: products with keys and values.
-        softmax: elements.
+        special: elements that the special-function unit treats for attention.
+        heads: that follow each other.
     """
 
     products: tuple[tuple[int, int, int], ...]
-    row_stages: tuple[tuple[int, int, int], tuple[int, int, int]]
+    row_stages: tuple[tuple[Work, ...], tuple[Work, ...]]
     attention_macs: int
-    softmax: int
+    special: int
+    heads: int
 
     @staticmethod
     def of(work: Sequence[Work]) -> "Block":
@@ -39,28 +41,36 @@ class Block:
         named = {item.name.rpartition("/")[2]: item for item in work}
         layers = [named[name] for name in ("mat_qkv", "proj", "fc1", "fc2")]
 
-        def elements(*names: str) -> tuple[int, ...]:
-            return tuple(named[name].elements if name in named else 0 for name in names)
+        def stages(*names: str) -> tuple[Work, ...]:
+            return tuple(named[name] for name in names if name in named)
 
-        first = elements("norm1", "mat_qkv.hadamard", "mat_qkv.quantize")
-        second = elements("norm2", "fc1.hadamard", "fc1.quantize")
         return Block(
             tuple((item.rows, item.inner, item.columns) for item in layers),
-            (first, second),  # type: ignore[arg-type]
+            (
+                stages("norm1", "mat_qkv.hadamard", "mat_qkv.quantize"),
+                stages("norm2", "fc1.hadamard", "fc1.quantize"),
+            ),
             named["scores"].macs + named["values"].macs,
-            named["softmax"].elements,
+            named["unit"].elements + named["softmax"].elements,
+            named["scores"].heads,
         )
 
     def cycles(self, design: Design) -> int:
         """The chain of a block: rows, first layer and attention, second; rows, third, fourth."""
         rows1, rows2 = (_rows(stage, design) for stage in self.row_stages)
         qkv, proj, fc1, fc2 = (product_cycles(*shape, design) for shape in self.products)
-        attention = max(
-            qkv - _first(self.products[0], design),
-            self.attention_macs // design.attention_macs,
-            self.softmax // design.special_lanes,
-        )
-        return rows1 + attention + proj + rows2 + fc1 - _first(self.products[2], design) + fc2
+        products = self.attention_macs // design.attention_macs
+        special = self.special // design.special_lanes
+        # All heads but the last are done while the first layer's columns come.
+        last_head = (products + special) // self.heads
+        attention = max(qkv - _first(self.products[0], design) + last_head, products, special)
+        third = fc1 - _first(self.products[2], design) + self._gelu_of_last(design)
+        return rows1 + attention + proj + rows2 + third + fc2
+
+    def _gelu_of_last(self, design: Design) -> int:
+        """GELU of the third layer's last columns, which the fourth one waits for."""
+        rows, _, columns = self.products[2]
+        return rows * ((columns - 1) % design.tile_columns + 1) // design.special_lanes
 
 
 @dataclass(frozen=True)
@@ -180,13 +190,19 @@ def _first(shape: tuple[int, int, int], design: Design) -> int:
     return product_cycles(rows, inner, min(columns, design.tile_columns), design)
 
 
-def _rows(stage: tuple[int, int, int], design: Design) -> int:
-    norm, hadamard, quantize = stage
-    return max(
-        norm // design.special_lanes,
-        hadamard // design.hadamard_lanes,
-        quantize // design.quantizer_lanes,
-    )
+def _rows(stages: Sequence[Work], design: Design) -> int:
+    """Stages that follow each other row by row take as long as the slowest of them."""
+    return max(_stage(work, design) for work in stages)
+
+
+def _stage(work: Work, design: Design) -> int:
+    if work.kind is Kind.HADAMARD:
+        return work.elements // design.hadamard_lanes
+    if work.kind is Kind.QUANTIZE:
+        group = work.group or work.columns
+        interval = design.quantizer_timing(work.input_format, group).interval
+        return work.elements * interval // (group * design.quantizers)
+    return work.elements // design.special_lanes
 
 
 def _in_matrix(item: Work) -> bool:

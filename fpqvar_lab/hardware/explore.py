@@ -54,7 +54,7 @@ class Space:
         hadamard_lanes: see `Design`.
         quantizer_lanes: see `Design`.
         special_lanes: see `Design`.
-        weight_buffers: bytes.
+        weight_buffers: bytes; designs whose buffer does not hold two tiles' weights are left out.
     """
 
     tiles: tuple[tuple[int, int], ...] = ((8, 16), (16, 8), (32, 4))
@@ -196,8 +196,9 @@ def candidates(space: Space, problem: Problem) -> list[Candidate]:
     load = Load(problem.work)
     found = []
     for design in space.designs(problem.base):
-        holds_tile = design.weight_buffer_bytes > load.column_bytes * design.tile_columns
-        if not holds_tile or not resources(design).fit(problem.board, problem.share):
+        # One tile's columns are in use while those of the next arrive.
+        holds = design.weight_buffer_bytes > 2 * load.column_bytes * design.tile_columns
+        if not holds or not resources(design).fit(problem.board, problem.share):
             continue
         bound = least(load, design, problem.rate)
         joules = energy(design, bound, problem.board).middle
@@ -206,6 +207,31 @@ def candidates(space: Space, problem: Problem) -> list[Candidate]:
 
 
 # Simulation
+
+
+@dataclass
+class Expectation:
+    """What a candidate will probably give: its bound, less what was missing for others like it.
+
+    Alike are designs with the same units around the arrays. One unlike all so far is expected to
+    reach its bound, so that each kind is tried early.
+    """
+
+    reached: dict[tuple[int, int, int], float] = field(default_factory=dict)
+
+    def of(self, candidate: Candidate) -> float:
+        """Images a second."""
+        return candidate.images_per_second * self.reached.get(_kind(candidate), 1.0)
+
+    def learn(self, candidate: Candidate, point: "Point") -> None:
+        """Take a simulation into account."""
+        share = point.images_per_second / candidate.images_per_second
+        self.reached[_kind(candidate)] = max(share, self.reached.get(_kind(candidate), 0.0))
+
+
+def _kind(candidate: Candidate) -> tuple[int, int, int]:
+    design = candidate.design
+    return design.special_lanes, design.quantizer_lanes, design.weight_buffer_bytes
 
 
 @dataclass(frozen=True)
@@ -389,21 +415,27 @@ def explore(
         space: to choose from.
         exploration: what is asked and known; it is added to.
         client: a `distributed.Client`, or None to simulate here.
-        limit: of designs to simulate, best bounds first.
+        limit: of designs to simulate, those first that are expected to be the fastest.
         at_once: designs given away before the bounds are looked at again.
         progress: called after each round with the exploration and how many designs are waiting.
     """
-    known = {point.design for point in exploration.points}
-    waiting = candidates(space, exploration.problem)
+    known = {point.design: point for point in exploration.points}
+    waiting, expected = candidates(space, exploration.problem), Expectation()
     exploration.fitting = len(waiting)
+    for candidate in waiting:
+        if candidate.design in known:
+            expected.learn(candidate, known[candidate.design])
     waiting = [candidate for candidate in waiting if candidate.design not in known]
     while waiting and limit > 0:
         hopeful = [c for c in waiting if not _is_beaten(c, exploration.points)]
         exploration.pruned += len(waiting) - len(hopeful)
+        hopeful.sort(key=expected.of, reverse=True)
         chosen, waiting = hopeful[: min(at_once, limit)], hopeful[min(at_once, limit) :]
         tasks = [DesignTask(candidate.design, exploration.problem) for candidate in chosen]
         found = {task.name: result for task, result in results(tasks, client)}
-        exploration.points += [_point_of(found[task.name]) for task in tasks]
+        for candidate, task in zip(chosen, tasks, strict=True):
+            exploration.points.append(_point_of(found[task.name]))
+            expected.learn(candidate, exploration.points[-1])
         limit -= len(chosen)
         progress(exploration, len(waiting))
     exploration.left = len(waiting)
