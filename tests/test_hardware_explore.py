@@ -10,6 +10,8 @@ from fpqvar_lab.hardware.bound import Load, least, product_cycles
 from fpqvar_lab.hardware.design import Design
 from fpqvar_lab.hardware.device import VCK190
 from fpqvar_lab.hardware.explore import (
+    Candidate,
+    Expectation,
     Exploration,
     Point,
     Space,
@@ -123,6 +125,14 @@ def point(images, joules, divergence):
 def test_the_front_keeps_what_nothing_beats_in_all_respects():
     points = [point(2, 1, 0.1), point(1, 2, 0.1), point(1, 2, 0.05), point(2, 1, 0.1)]
     assert [p.merits for p in front(points)] == [points[0].merits, points[2].merits]
+
+
+def test_kinds_that_fell_short_of_their_bounds_come_after_untried_ones():
+    tried, alike, other = (Candidate(Design(special_lanes=n), 2.0, 1.0) for n in (16, 16, 32))
+    expected = Expectation()
+    expected.learn(tried, point(1.5, 1, 0.1))
+    assert expected.of(alike) == 1.5
+    assert expected.of(other) == 2.0
 
 
 def test_unmeasured_quality_is_the_worst():
