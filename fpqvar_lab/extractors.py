@@ -104,6 +104,7 @@ def load_extractor(file: ExtractorFile, device: str = "cpu") -> FeatureExtractor
 
     Raises:
         FileNotFoundError: there is no such file.
+        OSError: no file is given, and none can be fetched.
         ValueError: the file's sha256 is not that of torch-fidelity's own weights.
     """
     more: dict[str, Any] = {}
@@ -118,9 +119,7 @@ def load_extractor(file: ExtractorFile, device: str = "cpu") -> FeatureExtractor
 def _inception_bytes(file: Path | None) -> bytes:
     """The checked weights themselves, so that nothing can change between check and use."""
     if file is None:
-        import pooch
-
-        file = Path(pooch.retrieve(URL_INCEPTION_V3, known_hash=f"sha256:{INCEPTION_SHA256}"))
+        file = _fetch()
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file")
     content = file.read_bytes()
@@ -131,6 +130,18 @@ def _inception_bytes(file: Path | None) -> bytes:
             f"({URL_INCEPTION_V3.rpartition('/')[2]}) have {INCEPTION_SHA256}"
         )
     return content
+
+
+def _fetch() -> Path:
+    import pooch
+
+    try:
+        return Path(pooch.retrieve(URL_INCEPTION_V3, known_hash=f"sha256:{INCEPTION_SHA256}"))
+    except OSError as error:
+        raise OSError(
+            f"InceptionV3's weights cannot be fetched ({type(error).__name__}); get them elsewhere "
+            f"({URL_INCEPTION_V3}) and give the file with --inception-weights"
+        ) from error
 
 
 @torch.inference_mode()

@@ -43,6 +43,17 @@ def test_the_classifier_refuses_other_pictures():
         extractor(torch.zeros(1, 1, 28, 28))
 
 
+def test_without_a_network_the_error_says_what_to_give(monkeypatch):
+    def offline(*_, **__):
+        raise ConnectionError("name resolution")
+
+    monkeypatch.setattr("pooch.retrieve", offline)
+    with pytest.raises(
+        OSError, match=r"cannot be fetched \(ConnectionError\).*--inception-weights"
+    ):
+        load_extractor(ExtractorFile(INCEPTION))
+
+
 class _Trap:
     def __init__(self, file: Path) -> None:
         self.file = file
