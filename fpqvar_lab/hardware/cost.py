@@ -95,7 +95,7 @@ ASSUMED: Mapping[str, Assumption] = {
 
 
 RECODED_BITS = 8
-"""Of a recoder's result: digits and a place."""
+"""Of a recoder's result, which is digits and a place."""
 
 
 @dataclass(frozen=True)

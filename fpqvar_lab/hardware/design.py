@@ -27,10 +27,10 @@ class UnitTiming:
 class Design:
     """What is built. Change it with `dataclasses.replace`.
 
-    The matrix arrays are `MatrixUnit`s, the transforms `HadamardUnit`s and the quantizers
-    `GroupQuantizer`s, whose latencies and intervals are asked from these units. The attention array
-    and the special-function unit (softmax, GELU, normalisation, sampling) are modelled by what they
-    do a cycle; they are not built.
+    Matrix arrays, transforms and quantizers are the units ``MatrixUnit``, ``HadamardUnit`` and
+    ``GroupQuantizer``, which are asked for their latencies and intervals. The attention array and
+    the special-function unit (softmax, GELU, normalisation, sampling) are modelled by what they do
+    a cycle; they are not built.
 
     Args:
         rows: of a matrix array: tokens of a tile.
@@ -124,7 +124,7 @@ class Design:
 
     @property
     def hadamard_timing(self) -> UnitTiming:
-        """Of one Hadamard unit: cycles for a group."""
+        """Of one Hadamard unit, in cycles for a group."""
         return _hadamard_timing(min(self.hadamard_lanes, POINTS))
 
 

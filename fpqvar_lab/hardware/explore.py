@@ -260,7 +260,7 @@ class Point:
 
     @property
     def merits(self) -> tuple[float, float, float]:
-        """What is better when larger: images a second, images a joule, minus the divergence."""
+        """Images a second, images a joule, minus the divergence; larger is better in each."""
         divergence = float("inf") if self.divergence is None else self.divergence
         return self.images_per_second, 1 / self.middle, -divergence
 

@@ -38,7 +38,7 @@ class Interval:
 
     @property
     def middle(self) -> float:
-        """Half way between both ends; no better guess than any other number between them."""
+        """Half way between both ends, and no better a guess than any other number between them."""
         return (self.low + self.high) / 2
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ class Uncertain:
 
     @property
     def middle(self) -> float:
-        """The sum when each unknown is in the middle of its range: for ranking only."""
+        """The sum when each unknown is in the middle of its range, for ranking only."""
         return self.interval.middle
 
     def terms(self) -> dict[str, Interval]:

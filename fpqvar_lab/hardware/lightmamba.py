@@ -16,7 +16,7 @@ PUBLISHED_TOKENS_PER_SECOND = 7.21
 
 HEADS = 80
 PACKET_BITS = 256
-"""That the published code reads from memory a cycle: 8 x 8 weights of 4 bits."""
+"""That the published code reads from memory a cycle, which is 8 x 8 weights of 4 bits."""
 
 ASSUMPTIONS = (
     "weights: 4 bits and, for each group of 128, two scale exponents of 3 bits (published code)",
