@@ -122,7 +122,7 @@ BASELINES = (
     Baseline("INT6 in LUTs", find_recipe("int6-rtn"), 400e6),
     Baseline("INT4 in LUTs", find_recipe("int4-quarot"), 400e6),
 )
-"""In all of them fc2's input has symmetric integers: the table has no unit for others."""
+"""The input of fc2 has symmetric integers in all of them, for the table has no unit for others."""
 
 
 def baseline_design(baseline: Baseline, other: Design) -> Design:
