@@ -257,7 +257,7 @@ def _add_simulate(subparsers: argparse._SubParsersAction) -> None:
     examples = (
         "  fpqvar-lab simulate --model d30 --device vck190 --recipe fp4-fpqvar-pow2\n"
         "  fpqvar-lab simulate --model d30 --columns 96 --clock 400 --trace trace.json\n"
-        "  fpqvar-lab simulate --model d16 --device k26 --columns 8 --attention-macs 256"
+        "  fpqvar-lab simulate --model d16 --device u280 --clock 200 --no-coarse"
     )
     sub = _command(
         subparsers, "simulate", "simulate an accelerator for VAR, cycle by cycle", examples

@@ -118,42 +118,36 @@ class Mark:
 
 
 def designs(marks: Sequence[Mark], lines: Mapping[str, float]) -> Figure:
-    """Speed against energy: a bar from the least to the most joules an image for each design.
+    """A row for each design: its speed as a dot, its joules an image from least to most as a bar.
 
     Args:
-        marks: the designs.
-        lines: name -> images a second, drawn across.
+        marks: the designs, from top to bottom.
+        lines: name -> images a second, drawn through all rows.
     """
-    figure, axis = plt.subplots(figsize=(WIDTH, 0.42 * len(marks) + 1.2))
-    for mark in marks:
+    size = (WIDTH, 0.36 * len(marks) + 1.2)
+    figure, axes = plt.subplots(1, 2, figsize=size, sharey=True)
+    for place, mark in enumerate(marks):
         colour = COLOURS[mark.colour]
-        ends = [mark.joules.low, mark.joules.high]
-        axis.plot(ends, [mark.images_per_second] * 2, color=colour, lw=4, solid_capstyle="butt")
-        axis.annotate(
-            mark.label,
-            (mark.joules.high, mark.images_per_second),
-            (6, -3),
-            textcoords="offset points",
-            fontsize=8,
-            color=colour,
-        )
+        axes[0].plot(mark.images_per_second, place, "o", color=colour, ms=7)
+        _bar(axes[1], mark.joules, place, colour)
     for name, value in lines.items():
-        axis.axhline(value, color=INK, lw=1, ls="--")
-        axis.annotate(
+        axes[0].axvline(value, color=INK, lw=1, ls="--", zorder=0)
+        axes[0].annotate(
             name,
-            (1.0, value),
+            (value, 1.0),
             (0, 3),
-            xycoords=("axes fraction", "data"),
+            xycoords=("data", "axes fraction"),
             textcoords="offset points",
-            ha="right",
+            ha="center",
             fontsize=8,
         )
-    most = max(mark.joules.high for mark in marks)
-    axis.set_xlim(0, most * 1.75)
-    axis.set_ylim(0, None)
-    axis.margins(y=0.1)
-    axis.set(xlabel="joules an image", ylabel="images a second")
-    axis.grid(True)
+    axes[0].set_yticks(range(len(marks)), [mark.label for mark in marks])
+    axes[0].set_ylim(len(marks) - 0.5, -0.5)
+    for axis, label in zip(axes, ("images a second", "joules an image"), strict=True):
+        axis.set(xlabel=label)
+        axis.set_xlim(left=0)
+        axis.grid(axis="x")
+        axis.tick_params(axis="y", length=0)
     return _finish(figure)
 
 

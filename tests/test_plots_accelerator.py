@@ -29,12 +29,12 @@ def test_terms_end_in_their_sum_and_mark_what_can_be_zero():
     assert sum(line.get_marker() == "<" for line in axis.lines) == 1
 
 
-def test_designs_lie_at_their_speed_from_least_to_most_energy():
+def test_designs_have_a_dot_at_their_speed_and_a_bar_from_least_to_most_energy():
     marks = [drawn.Mark(1.5, Interval(5, 20), "one", "fp")]
-    (axis,) = drawn.designs(marks, {"goal": 2.0}).axes
-    bar = axis.lines[0]
-    assert (list(bar.get_xdata()), list(bar.get_ydata())) == ([5, 20], [1.5, 1.5])
-    assert "one" in [text.get_text() for text in axis.texts]
+    speed, joules = drawn.designs(marks, {"goal": 2.0}).axes
+    assert [line.get_xdata()[0] for line in speed.lines] == [1.5, 2.0]
+    assert tuple(joules.lines[0].get_xdata()) == (5, 20)
+    assert [label.get_text() for label in speed.get_yticklabels()] == ["one"]
 
 
 def test_curves_and_lines_share_one_axis():

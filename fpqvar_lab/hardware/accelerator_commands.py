@@ -23,6 +23,7 @@ from fpqvar_lab.hardware.explore import (
     explore,
     front,
     problem_of,
+    space_for,
 )
 from fpqvar_lab.hardware.pipeline import Run, write_trace
 
@@ -61,7 +62,7 @@ def run_explore(options: argparse.Namespace) -> None:
         raise ValueError("--recipe names none")
     for problem in problems:
         _ = problem.base  # what cannot be built is refused before any work
-    space, found = Space(), []
+    space, found = space_for(problems[0].board), []
     with connect(options.scheduler, options.workers) as client:
         for problem in problems:
             file = _writable(_file_of(options.out, problem, len(problems)))

@@ -87,6 +87,19 @@ class Space:
                 continue
 
 
+SMALL_BOARD = Space(
+    columns=tuple(range(2, 34, 2)),
+    attention_macs=(32, 64, 128, 256, 512),
+    weight_buffers=(2**16, 2**17, 2**18),
+)
+"""The designs to choose from for a board with a tenth of the VCK190's cells."""
+
+
+def space_for(device: FPGA) -> Space:
+    """The designs to choose from for a device."""
+    return SMALL_BOARD if device.lut.value < 300_000 else Space()
+
+
 @dataclass(frozen=True)
 class Problem:
     """What is to be drawn, and on what.
