@@ -143,7 +143,7 @@ def calibrate_and_quantize(
     pictures: int = 100,
     tokens: int | None = 1024,
     seed: int = 0,
-    lessons: int = 2000,
+    lessons: int = 6000,
     factors: Mapping[str, Tensor] | None = None,
     batch_size: int = 50,
     spill: Path | None = None,

@@ -276,7 +276,7 @@ def _best(recipe: Recipe) -> Recipe:
         for pattern, rule in recipe.layers
     )
     text = "FPQVAR, E1M2 for rotated inputs, compensated weights, tuned"
-    return replace(recipe, name="fp4-best", description=text, layers=layers, tuning_steps=300)
+    return replace(recipe, name="fp4-best", description=text, layers=layers, tuning_steps=800)
 
 
 def _named() -> dict[str, Recipe]:

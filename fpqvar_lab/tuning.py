@@ -36,9 +36,12 @@ class Lessons:
 
 
 def draw_lessons(
-    var: VAR, vqvae: VQVAE, pictures: int = 2000, *, seed: int = 1, batch_size: int = 100
+    var: VAR, vqvae: VQVAE, pictures: int = 6000, *, seed: int = 1, batch_size: int = 100
 ) -> Lessons:
     """Let the model draw pictures, and read them back as codes.
+
+    They are drawn without guidance and from all codes: guided pictures are more typical than real
+    ones, and what is learned on them serves real ones less.
 
     Args:
         var: the original.
@@ -52,7 +55,7 @@ def draw_lessons(
     labels, generator = chosen.labels.to(device), chosen.generator(device)
     inputs = []
     for batch in tqdm(labels.split(batch_size), desc="pictures", leave=False, disable=None):
-        images = sample(var, vqvae, batch, generator=generator)
+        images = sample(var, vqvae, batch, cfg=0.0, top_k=0, top_p=0.0, generator=generator)
         with torch.no_grad():
             inputs.append(vqvae.teacher_forcing_input(vqvae.encode(images.clone())))
     return Lessons(labels, torch.cat(inputs))
@@ -69,7 +72,7 @@ def tune(
     original: VAR,
     lessons: Lessons,
     *,
-    steps: int = 300,
+    steps: int = 800,
     batch_size: int = 32,
     learning_rate: float = 5e-4,
     seed: int = 0,
