@@ -7,6 +7,7 @@ import pytest
 
 from fpqvar_lab import cli
 from fpqvar_lab.hardware.bound import Load, least, product_cycles
+from fpqvar_lab.hardware.cost import resources
 from fpqvar_lab.hardware.design import Design
 from fpqvar_lab.hardware.device import VCK190
 from fpqvar_lab.hardware.explore import (
@@ -195,6 +196,11 @@ def test_simulate_prints_speed_cells_and_energy(capsys, tmp_path):
     for expected in ("image/s", "GMAC", "matrix", "LUT (", "J an image", "static power", "KL"):
         assert expected in text
     assert json.loads(trace.read_text())["traceEvents"]
+
+
+def test_the_design_that_simulate_starts_from_fits_its_device():
+    base = problem_of("d30", "fp4-fpqvar-pow2").base
+    assert max(resources(base).shares(VCK190).values()) <= 1
 
 
 def test_simulate_says_when_a_design_does_not_fit(capsys):

@@ -147,6 +147,7 @@ class Problem:
             # The largest tile that takes any format.
             rows=8,
             lanes=8,
+            attention_macs=1280,  # which leaves a VCK190 multipliers for the rest
             formats=formats_of(self.recipe),
             clock_hz=self.clock_hz,
             activation_buffer_bytes=block * ceil(needed / block),
