@@ -160,10 +160,11 @@ def test_page_fits_a_telephone(visit):
 def test_page_has_no_serious_fault_of_accessibility(visit):
     """Judged by axe-core, with all that is folded unfolded; colours in both modes."""
     page = visit.page
+    still = "* {transition: none !important; animation: none !important}"  # no colours on their way
+    page.add_style_tag(content=still)
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
     if left_out := LEFT_OUT_BY_AXE.get(visit.name):
         page.evaluate("s => document.querySelectorAll(s).forEach(e => e.remove())", left_out)
-    page.add_style_tag(content="* {transition: none !important}")  # no colours on their way
     page.evaluate(AXE_SCRIPT)
     faults = serious_faults(page, {})
     page.emulate_media(color_scheme="dark")
