@@ -78,7 +78,7 @@ def draw(parts: Parts, needs: dict[str, list[str]], titles: dict[str, tuple[str,
     bottom = max(heights.values()) + LINE
     label = "The pages in reading order; arcs join each page to those it needs."
     size = f'viewBox="0 0 {WIDTH} {bottom}"'
-    lines = [f'<svg class="page-map" {size} role="img" aria-label="{label}">']
+    lines = [f'<svg class="page-map" {size} role="group" aria-label="{label}">']
     lines += _arcs(needs, heights)
     for number, (caption, pages) in enumerate(parts, 1):
         y = heights[pages[0]] - LINE // 2 - 8
