@@ -19,10 +19,10 @@ import torch
 from quantize import UNIT, Methods, medians, processor
 from torch import Tensor
 
+from fpqvar_lab.execution import transform_and_quantize
 from fpqvar_lab.formats import E2M1
-from fpqvar_lab.fused import transform_and_quantize
-from fpqvar_lab.hadamard import GroupHadamard, hadamard_matrix, random_signs
-from fpqvar_lab.quantize import Quantizer, per_group
+from fpqvar_lab.quantization import Quantizer, per_group
+from fpqvar_lab.transforms import GroupHadamard, hadamard_matrix, random_signs
 
 GROUP = 128
 Times = dict[str, float]

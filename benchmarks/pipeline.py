@@ -10,10 +10,8 @@ import time
 from dataclasses import replace
 from statistics import median
 
-from fpqvar_lab.hardware.design import Design
-from fpqvar_lab.hardware.pipeline import Run, simulate
-from fpqvar_lab.hardware.workload import with_bfloat16_scales, workload
-from fpqvar_lab.var.config import VARConfig
+from fpqvar_lab.hardware.accelerator import Design, Run, simulate, with_bfloat16_scales, workload
+from fpqvar_lab.var import VARConfig
 
 BANDWIDTH = 0.8 * 25.6e9
 LEVELS = {"both levels": (True, True), "neither level": (False, False)}

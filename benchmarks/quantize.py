@@ -20,9 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fpqvar_lab.formats import DUAL_FP4, DUAL_FP4_POW2, E2M1, E2M3
-from fpqvar_lab.packing import pack, unpack
-from fpqvar_lab.quantize import PER_TOKEN, Quantizer, per_group
+from fpqvar_lab.formats import DUAL_FP4, DUAL_FP4_POW2, E2M1, E2M3, pack, unpack
+from fpqvar_lab.quantization import PER_TOKEN, Quantizer, per_group
 
 GROUP = 128
 UNIT = "write a new tensor once"

@@ -1,14 +1,14 @@
 """Data sets and trained weights: where they lie, and that they are what they should be."""
 
 import gzip
-import hashlib
 import os
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from fpqvar_lab.files import sha256
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_URL = (
@@ -48,13 +48,6 @@ def path(name: str = "") -> Path:
             "(installed elsewhere, set FPQVAR_DATA to it)"
         )
     return found
-
-
-@cache
-def sha256(file: Path) -> str:
-    """Hexadecimal digest of a file's bytes."""
-    with file.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def _sha256_of(name: str) -> str:

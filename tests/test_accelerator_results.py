@@ -4,9 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from fpqvar_lab.hardware import accelerator_results
-from fpqvar_lab.hardware.explore import Exploration, Point, evaluate_design, problem_of
-from fpqvar_lab.recipe import find_recipe
+from fpqvar_lab.hardware.accelerator import (
+    BASELINES,
+    Exploration,
+    Point,
+    evaluate_design,
+    problem_of,
+    symmetric,
+)
+from fpqvar_lab.hardware.accelerator import results as accelerator_results
+from fpqvar_lab.method import find_recipe
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +66,7 @@ def test_best_is_of_the_problem_asked(results):
     assert found == fast
 
 
-@pytest.mark.parametrize("baseline", accelerator_results.BASELINES, ids=lambda b: b.name)
+@pytest.mark.parametrize("baseline", BASELINES, ids=lambda b: b.name)
 def test_baselines_take_no_more_than_there_is(results, baseline):
     (row,) = (r for r in results["baselines"] if r["name"] == baseline.name)
     assert max(row["shares"].values()) <= 1
@@ -67,5 +74,5 @@ def test_baselines_take_no_more_than_there_is(results, baseline):
 
 
 def test_a_symmetric_recipe_has_one_format_everywhere():
-    found = accelerator_results.symmetric(find_recipe("int6-rtn"))
+    found = symmetric(find_recipe("int6-rtn"))
     assert {rule.input.format for _, rule in found.layers} == {found.layers[0][1].input.format}

@@ -23,8 +23,8 @@ from playwright.sync_api import (
     ViewportSize,
 )
 
+from fpqvar_lab.figures.minifloat_explorer import minifloat_explorer, quantiles_of
 from fpqvar_lab.formats import FloatFormat, round_to
-from fpqvar_lab.minifloat_explorer import minifloat_explorer, quantiles_of
 
 HTML = Path(__file__).parent.parent / "_build" / "html"
 DESK = ViewportSize(width=1280, height=900)

@@ -9,7 +9,6 @@ import scipy.stats
 import torch
 from torch import Tensor, nn
 
-from fpqvar_lab import calibration
 from fpqvar_lab.calibration import (
     HISTOGRAM_EDGES,
     Activations,
@@ -20,6 +19,7 @@ from fpqvar_lab.calibration import (
     layer_names,
     observe,
 )
+from fpqvar_lab.calibration.capture import _Reservoir
 from fpqvar_lab.var import VAR, VQVAE, VARConfig, VQVAEConfig, sample
 
 BLOCK_LAYERS = ("attn.mat_qkv", "attn.proj", "ffn.fc1", "ffn.fc2")
@@ -186,7 +186,7 @@ def test_every_token_is_kept_with_the_same_probability():
     x = torch.arange(rows, dtype=torch.float32)[:, None]
     for seed in range(runs):
         buffer = torch.full((kept, 1), -1.0)
-        reservoir = calibration._Reservoir(buffer, (seed, 0))
+        reservoir = _Reservoir(buffer, (seed, 0))
         for chunk in x.split([7, 1, 30, 0, 22]):
             reservoir.add(chunk)
         numbers = buffer[:, 0].long().tolist()
@@ -203,7 +203,7 @@ def test_a_reservoir_does_not_depend_on_how_the_stream_is_cut():
     kept = []
     for sizes in ([100], [1] * 100, [40, 60]):
         buffer = torch.empty(10, 3)
-        reservoir = calibration._Reservoir(buffer, (1, 2))
+        reservoir = _Reservoir(buffer, (1, 2))
         for chunk in x.split(sizes):
             reservoir.add(chunk)
         kept.append(buffer)

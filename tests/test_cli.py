@@ -6,7 +6,7 @@ import sys
 import pytest
 from PIL import Image
 
-from fpqvar_lab import cli
+from fpqvar_lab.cli import cli
 
 
 def run(*arguments: str) -> int:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from fpqvar_lab.compensation import DAMPING, input_moments, quantize_compensated
 from fpqvar_lab.formats import DUAL_FP4, E2M1, E2M3
-from fpqvar_lab.quantize import PER_CHANNEL, PER_TENSOR, Quantizer, per_group
+from fpqvar_lab.method import DAMPING, input_moments, quantize_compensated
+from fpqvar_lab.quantization import PER_CHANNEL, PER_TENSOR, Quantizer, per_group
 
 ROWS, CHANNELS = 24, 64
 

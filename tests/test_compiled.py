@@ -5,7 +5,6 @@ import logging
 import pytest
 import torch
 
-from fpqvar_lab import compiled
 from fpqvar_lab.formats import (
     DUAL_FP4,
     DUAL_FP4_POW2,
@@ -19,7 +18,15 @@ from fpqvar_lab.formats import (
     GridFormat,
     IntFormat,
 )
-from fpqvar_lab.quantize import MSE, PER_TENSOR, PER_TOKEN, Quantizer, ScaleDtype, per_group
+from fpqvar_lab.quantization import (
+    MSE,
+    PER_TENSOR,
+    PER_TOKEN,
+    Quantizer,
+    ScaleDtype,
+    compiled,
+    per_group,
+)
 
 MIN_MAX = IntFormat(4, symmetric=False)
 # Each costs seconds of compilation, and one more for a single row; the slow test has the rest.

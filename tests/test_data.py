@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fpqvar_lab import data
+from fpqvar_lab.files import sha256
 
 
 def test_test_split_is_the_published_one():
@@ -21,7 +22,7 @@ def test_test_split_is_the_published_one():
 @pytest.mark.parametrize("name", ["t10k-images-idx3", "t10k-labels-idx1"])
 def test_shipped_files_have_their_checksums(name):
     file = data.path(f"fashion-mnist/{name}-ubyte.gz")
-    assert data.sha256(file) == data.FASHION_MNIST_SHA256[name]
+    assert sha256(file) == data.FASHION_MNIST_SHA256[name]
 
 
 def test_a_truncated_file_is_refused(tmp_path):

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from fpqvar_lab import data
-from fpqvar_lab.divergence import divergence, layer_snr, predictions
+from fpqvar_lab.evaluation import divergence, layer_snr, predictions
 from fpqvar_lab.formats import E2M1
-from fpqvar_lab.ptq import quantize_model
-from fpqvar_lab.quantize import PER_TOKEN, Quantizer
-from fpqvar_lab.recipe import Recipe
+from fpqvar_lab.method import Recipe, quantize_model
+from fpqvar_lab.quantization import PER_TOKEN, Quantizer
 from fpqvar_lab.var import VAR, VQVAE, VARConfig, VQVAEConfig
 
 CONFIG = replace(VARConfig.preset("mini"), depth=2, width=32, heads=2, vocabulary=32)

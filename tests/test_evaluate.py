@@ -13,27 +13,30 @@ import pytest
 import torch
 from torch import Tensor
 
-from fpqvar_lab import cli, data, provenance
-from fpqvar_lab.cluster import connect, results
-from fpqvar_lab.divergence import divergence
-from fpqvar_lab.evaluate import PROBE
-from fpqvar_lab.extractors import CLASSIFIER, ExtractorFile
-from fpqvar_lab.metrics import merged
-from fpqvar_lab.pictures import to_uint8
-from fpqvar_lab.ptq import calibrate_and_quantize, quantize_model, save_quantized
-from fpqvar_lab.recipe import RECIPES
-from fpqvar_lab.results import read_results, stale
-from fpqvar_lab.shards import (
+from fpqvar_lab import data
+from fpqvar_lab.cli import cli
+from fpqvar_lab.evaluation import (
+    CLASSIFIER,
+    PROBE,
     CodecFile,
+    ExtractorFile,
     Guidance,
     Machine,
     ModelFile,
     Part,
     SampleTask,
-    Store,
     cut,
+    divergence,
+    merged,
+    provenance,
     read_moments,
+    read_results,
+    stale,
+    to_uint8,
 )
+from fpqvar_lab.files import sha256
+from fpqvar_lab.method import RECIPES, calibrate_and_quantize, quantize_model, save_quantized
+from fpqvar_lab.parallel import Store, connect, results
 from fpqvar_lab.var import (
     VAR,
     VQVAE,
@@ -117,7 +120,7 @@ def test_a_row_holds_scores_intervals_and_provenance(whole, files):
     assert content["rows"]["fp16"]["kl"]["value"] == 0
     assert row["bits_per_value"] == 4.25  # a float32 scale for 128 codes of 4 bits
     assert row["weight_bytes"] == row["weight_bytes_in_16_bits"] * 4.25 / 16
-    assert content["subject"]["weights"] == data.sha256(files / "var.safetensors")
+    assert content["subject"]["weights"] == sha256(files / "var.safetensors")
     assert content["settings"]["seed"] == 0
     assert row["provenance"]["code"] in content["code"]
     assert not whole.with_name("tiny.json.shards").exists()

@@ -9,11 +9,11 @@ import torch
 from torch_fidelity import feature_extractor_inceptionv3 as inception
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-from fpqvar_lab import extractors
-from fpqvar_lab.extractors import (
+from fpqvar_lab.evaluation import (
     CLASSIFIER,
     INCEPTION,
     ExtractorFile,
+    extractors,
     features_and_logits,
     load_extractor,
 )

@@ -5,15 +5,10 @@ import itertools
 import pytest
 import torch
 
-from fpqvar_lab import format_choice
-from fpqvar_lab.format_choice import (
-    FP4_FORMATS,
-    POST_GELU_FORMATS,
-    activation_errors,
-    choose_formats,
-)
 from fpqvar_lab.formats import DUAL_FP4, E1M2, E2M1, INT4, INT8, DualFormat
-from fpqvar_lab.quantize import PER_TOKEN, Quantizer, per_group
+from fpqvar_lab.method import FP4_FORMATS, POST_GELU_FORMATS, activation_errors, choose_formats
+from fpqvar_lab.method import format_search as format_choice
+from fpqvar_lab.quantization import PER_TOKEN, Quantizer, per_group
 
 GROUPS = per_group(32)
 

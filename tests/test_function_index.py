@@ -20,12 +20,12 @@ HTML = ROOT / "_build" / "html"
     ],
 )
 def test_a_function_is_found_by_whatever_name_the_code_gives_it(code):
-    assert used_names(code) == {"fpqvar_lab.formats.by_name"}
+    assert used_names(code) == {"fpqvar_lab.formats.codec.by_name"}
 
 
 def test_a_class_is_named_where_it_is_defined():
     code = "from fpqvar_lab.formats import FloatFormat\nFloatFormat(2, 1)"
-    assert used_names(code) == {"fpqvar_lab.format_types.FloatFormat"}
+    assert used_names(code) == {"fpqvar_lab.formats.types.FloatFormat"}
 
 
 @pytest.mark.parametrize(

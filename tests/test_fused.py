@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fpqvar_lab import compiled, fused
+from fpqvar_lab.execution import fused, transform_and_quantize
 from fpqvar_lab.formats import DUAL_FP4, E2M1, E2M3, INT4, INT8
-from fpqvar_lab.fused import transform_and_quantize
-from fpqvar_lab.hadamard import GroupHadamard, random_signs
-from fpqvar_lab.quantize import MSE, PER_TOKEN, Quantizer, ScaleDtype, per_group
+from fpqvar_lab.quantization import MSE, PER_TOKEN, Quantizer, ScaleDtype, compiled, per_group
+from fpqvar_lab.transforms import GroupHadamard, random_signs
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

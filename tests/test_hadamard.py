@@ -8,8 +8,8 @@ import torch
 from scipy.linalg import hadamard
 from torch import Tensor
 
-from fpqvar_lab.hadamard import GroupHadamard, hadamard_matrix, random_signs
-from fpqvar_lab.var.config import VARConfig
+from fpqvar_lab.transforms import GroupHadamard, hadamard_matrix, random_signs
+from fpqvar_lab.var import VARConfig
 
 WIDTHS = sorted({VARConfig.preset(name).width for name in ("d16", "d20", "d24", "d30", "d36")})
 MINI = VARConfig.preset("mini")

@@ -4,23 +4,29 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from fpqvar_lab.hardware.cost import (
+from fpqvar_lab.hardware.accelerator import (
     ASSUMED,
+    HG_PIPE_VCK190,
+    K26,
+    LUT_BUSY,
+    PARTS_OF,
+    VCK190,
+    Design,
     DSPMultipliers,
     Resources,
+    Uncertain,
     dot_product,
+    energy,
     hadamard,
     matrix,
     matrix_unit,
     parts,
     quantizer,
+    ratio,
     resources,
+    static_power,
 )
-from fpqvar_lab.hardware.design import Design
-from fpqvar_lab.hardware.device import K26, VCK190
-from fpqvar_lab.hardware.energy import HG_PIPE_VCK190, LUT_BUSY, PARTS_OF, energy, static_power
-from fpqvar_lab.hardware.interval import Uncertain, ratio
-from fpqvar_lab.hardware.table import Entry, load_table
+from fpqvar_lab.hardware.toolchain import Entry, load_table
 
 UNITS = tuple(PARTS_OF)
 

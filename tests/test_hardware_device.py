@@ -4,8 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpqvar_lab.hardware.device import DEVICES, FPGA, NO_SOURCE, figures, find_device, find_fpga
-from fpqvar_lab.hardware.interval import Interval, Uncertain, Unknown, ratio
+from fpqvar_lab.hardware.accelerator import (
+    DEVICES,
+    FPGA,
+    NO_SOURCE,
+    Interval,
+    Uncertain,
+    Unknown,
+    figures,
+    find_device,
+    find_fpga,
+    ratio,
+)
 
 EVERY = [(name, field, f) for name, device in DEVICES.items() for field, f in figures(device)]
 

@@ -5,34 +5,37 @@ from dataclasses import replace
 
 import pytest
 
-from fpqvar_lab import cli
-from fpqvar_lab.hardware.bound import Load, least, product_cycles
-from fpqvar_lab.hardware.cost import resources
-from fpqvar_lab.hardware.design import Design
-from fpqvar_lab.hardware.device import VCK190
-from fpqvar_lab.hardware.explore import (
+from fpqvar_lab.cli import cli
+from fpqvar_lab.hardware.accelerator import (
+    VCK190,
     Candidate,
+    Design,
     Expectation,
     Exploration,
+    Interval,
+    Load,
     Point,
     Space,
+    Unit,
     candidates,
     evaluate_design,
     explore,
     formats_of,
     front,
+    least,
     problem_of,
+    product_cycles,
+    resources,
+    simulate,
 )
-from fpqvar_lab.hardware.interval import Interval
-from fpqvar_lab.hardware.lightmamba import (
+from fpqvar_lab.method import RECIPES, find_recipe
+from fpqvar_lab.neighbours.mamba import (
     DESIGN,
     PUBLISHED_TOKENS_PER_SECOND,
     Mamba2,
     memory_rate,
     token,
 )
-from fpqvar_lab.hardware.pipeline import Unit, simulate
-from fpqvar_lab.recipe import RECIPES, find_recipe
 
 SMALL = Space(
     tiles=((8, 16), (16, 8)),

@@ -6,9 +6,8 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpqvar_lab.hardware.cxxrtl import CompiledUnit, from_words, to_words
-from fpqvar_lab.hardware.rtl.hadamard_unit import HadamardUnit
-from fpqvar_lab.hardware.simulate import run_stream
+from fpqvar_lab.hardware.rtl import HadamardUnit
+from fpqvar_lab.hardware.toolchain import CompiledUnit, from_words, run_stream, to_words
 
 
 def random_signs(points, seed=0):

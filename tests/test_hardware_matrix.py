@@ -19,21 +19,30 @@ from fpqvar_lab.formats import (
     INT8,
     IntFormat,
 )
-from fpqvar_lab.hardware.rtl.dot_product import DotProduct, HalvesDotProduct
-from fpqvar_lab.hardware.rtl.integers import code_integers
-from fpqvar_lab.hardware.rtl.lanes import CodeLane, HalvesLane, IntegerLane, lane_for
-from fpqvar_lab.hardware.rtl.matrix_unit import MatrixUnit
-from fpqvar_lab.hardware.rtl.recoder import PLACES, Recoder
-from fpqvar_lab.hardware.rtl.scale_unit import ScaleUnit
-from fpqvar_lab.hardware.simulate import evaluate, record, run_stream
-from fpqvar_lab.hardware.tiles import (
+from fpqvar_lab.hardware.rtl import (
+    PLACES,
+    CodeLane,
+    DotProduct,
+    HalvesDotProduct,
+    HalvesLane,
+    IntegerLane,
+    MatrixUnit,
+    Recoder,
+    ScaleUnit,
+    code_integers,
+    lane_for,
+)
+from fpqvar_lab.hardware.toolchain import (
     all_tiles,
     beats_of,
     compiled_product,
+    evaluate,
     operands,
     payloads,
+    record,
+    run_stream,
 )
-from fpqvar_lab.quantize import Quantizer, ScaleDtype, per_group
+from fpqvar_lab.quantization import Quantizer, ScaleDtype, per_group
 
 BASE = -50
 

@@ -21,14 +21,13 @@ from fpqvar_lab.formats import (
     IntFormat,
     decode,
 )
-from fpqvar_lab.hardware.cxxrtl import CompiledUnit, from_words, to_words
-from fpqvar_lab.hardware.rtl.integers import code_integers
-from fpqvar_lab.hardware.rtl.multiplier import (
+from fpqvar_lab.hardware.rtl import (
     ArithmeticMultiplier,
     IntegerMultiplier,
     TableMultiplier,
+    code_integers,
 )
-from fpqvar_lab.hardware.simulate import evaluate
+from fpqvar_lab.hardware.toolchain import CompiledUnit, evaluate, from_words, to_words
 
 SINGLE = [(E2M1, E2M1), (E2M1, INT4), (E1M2, E2M1), (E3M0, E2M1), (E2M3, E2M3), (INT6, E2M1)]
 DUAL = [(DUAL_FP4, E2M1), (DUAL_FP6_HW, E2M3)]

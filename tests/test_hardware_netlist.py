@@ -3,10 +3,8 @@
 import pytest
 
 from fpqvar_lab.formats import E2M1, TIES_TO_POSITIVE
-from fpqvar_lab.hardware.netlist import Lut, lookup_tables
-from fpqvar_lab.hardware.rtl.integers import code_integers
-from fpqvar_lab.hardware.rtl.multiplier import IntegerMultiplier, TableMultiplier
-from fpqvar_lab.hardware.rtl.rounding_table import RoundingTable
+from fpqvar_lab.hardware.rtl import IntegerMultiplier, RoundingTable, TableMultiplier, code_integers
+from fpqvar_lab.hardware.toolchain import Lut, lookup_tables
 
 
 def test_contents_are_in_the_order_asked_for():

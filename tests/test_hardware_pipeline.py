@@ -13,14 +13,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpqvar_lab.hardware.design import POINTS, Design
-from fpqvar_lab.hardware.feasibility import activation_bytes_needed
-from fpqvar_lab.hardware.machine import MODELLED_LATENCY
-from fpqvar_lab.hardware.pipeline import Cause, Unit, chrome_trace, simulate, write_trace
-from fpqvar_lab.hardware.replay import replay, simulated_rows, simulated_starts
-from fpqvar_lab.hardware.trace import check_trace
-from fpqvar_lab.hardware.workload import Kind, Work, with_bfloat16_scales, workload
-from fpqvar_lab.var.config import VARConfig, VQVAEConfig
+from fpqvar_lab.hardware.accelerator import (
+    MODELLED_LATENCY,
+    POINTS,
+    Cause,
+    Design,
+    Kind,
+    Unit,
+    Work,
+    activation_bytes_needed,
+    check_trace,
+    chrome_trace,
+    replay,
+    simulate,
+    simulated_rows,
+    simulated_starts,
+    with_bfloat16_scales,
+    workload,
+    write_trace,
+)
+from fpqvar_lab.var import VARConfig, VQVAEConfig
 
 MINI = VARConfig.preset("mini")
 SMALL = VARConfig(2, 128, 2, (1, 3), vocabulary=64, code_channels=16)

@@ -26,16 +26,17 @@ from fpqvar_lab.formats import (
     encode,
     round_to,
 )
-from fpqvar_lab.hardware.cxxrtl import from_words, run_beats
-from fpqvar_lab.hardware.rtl.comparator_bank import ComparatorBank
-from fpqvar_lab.hardware.rtl.group_intake import GroupIntake
-from fpqvar_lab.hardware.rtl.group_quantizer import GroupQuantizer
-from fpqvar_lab.hardware.rtl.kv_quantizer import KVQuantizer
-from fpqvar_lab.hardware.rtl.rounding_table import RoundingTable
-from fpqvar_lab.hardware.rtl.shift_quantizer import ShiftQuantizer
-from fpqvar_lab.hardware.rtl.thresholds import halves
-from fpqvar_lab.hardware.simulate import evaluate, run_stream
-from fpqvar_lab.quantize import Quantizer, ScaleDtype, per_group
+from fpqvar_lab.hardware.rtl import (
+    ComparatorBank,
+    GroupIntake,
+    GroupQuantizer,
+    KVQuantizer,
+    RoundingTable,
+    ShiftQuantizer,
+    halves,
+)
+from fpqvar_lab.hardware.toolchain import evaluate, from_words, run_beats, run_stream
+from fpqvar_lab.quantization import Quantizer, ScaleDtype, per_group
 
 FORMATS = [E2M1, E2M3, E1M2, INT4, DUAL_FP4, DUAL_FP4_POW2, DUAL_FP6_HW]
 GROUP = 32

@@ -8,22 +8,37 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from fpqvar_lab import cli, data
+from fpqvar_lab import data
+from fpqvar_lab.cli import cli
 from fpqvar_lab.formats import DUAL_FP4_POW2, E2M1, E2M3, INT4, TIES_TO_POSITIVE
-from fpqvar_lab.hardware import synthesis
-from fpqvar_lab.hardware.cxxrtl import CompiledUnit, from_words, to_words
-from fpqvar_lab.hardware.equivalence import are_equal, netlist_is_equal
-from fpqvar_lab.hardware.rtl.comparator_bank import ComparatorBank
-from fpqvar_lab.hardware.rtl.dot_product import DotProduct
-from fpqvar_lab.hardware.rtl.hadamard_unit import HadamardUnit
-from fpqvar_lab.hardware.rtl.lanes import lane_for
-from fpqvar_lab.hardware.rtl.multiplier import ArithmeticMultiplier, TableMultiplier
-from fpqvar_lab.hardware.rtl.recoder import Recoder
-from fpqvar_lab.hardware.rtl.rounding_table import RoundingTable
-from fpqvar_lab.hardware.table import ENTRIES, Entry, load_table
-from fpqvar_lab.hardware.units import KINDS, build
-from fpqvar_lab.hardware.verilog import to_verilog
-from fpqvar_lab.hardware.yosys import ToolError, run_yosys, to_rtlil, versions
+from fpqvar_lab.hardware.rtl import (
+    ArithmeticMultiplier,
+    ComparatorBank,
+    DotProduct,
+    HadamardUnit,
+    Recoder,
+    RoundingTable,
+    TableMultiplier,
+    lane_for,
+)
+from fpqvar_lab.hardware.toolchain import (
+    ENTRIES,
+    KINDS,
+    CompiledUnit,
+    Entry,
+    ToolError,
+    are_equal,
+    build,
+    from_words,
+    load_table,
+    netlist_is_equal,
+    run_yosys,
+    synthesis,
+    to_rtlil,
+    to_verilog,
+    to_words,
+    versions,
+)
 
 
 @pytest.fixture(scope="module")

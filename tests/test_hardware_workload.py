@@ -7,18 +7,24 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from fpqvar_lab import ptq, var
-from fpqvar_lab.hardware.workload import (
+from fpqvar_lab import var
+from fpqvar_lab.hardware.accelerator import (
     Kind,
     excerpt,
     stored_bytes,
     with_bfloat16_scales,
     workload,
 )
-from fpqvar_lab.recipe import RECIPES
-from fpqvar_lab.spelling import read_quantizer
-from fpqvar_lab.var.config import VARConfig, VQVAEConfig
-from fpqvar_lab.var.operations import QUANTIZED_LAYERS, by_layer, total, transformer_operations
+from fpqvar_lab.method import RECIPES, ptq
+from fpqvar_lab.quantization import read_quantizer
+from fpqvar_lab.var import (
+    QUANTIZED_LAYERS,
+    VARConfig,
+    VQVAEConfig,
+    by_layer,
+    total,
+    transformer_operations,
+)
 
 PRESETS = ("d16", "d20", "d24", "d30", "d36", "mini")
 D30 = VARConfig.preset("d30")

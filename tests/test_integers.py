@@ -22,7 +22,7 @@ from fpqvar_lab.formats import (
     GridFormat,
     IntFormat,
 )
-from fpqvar_lab.quantize import PER_TOKEN, Quantizer, ScaleDtype, per_group
+from fpqvar_lab.quantization import PER_TOKEN, Quantizer, ScaleDtype, per_group
 
 GROUP = 32
 MIN_MAX = IntFormat(4, symmetric=False)

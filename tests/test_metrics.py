@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-from fpqvar_lab.metrics import (
+from fpqvar_lab.evaluation import (
     Moments,
     bootstrap_mean,
     difference,

@@ -7,10 +7,17 @@ import torch
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from fpqvar_lab import data
-from fpqvar_lab.classifier import accuracy
-from fpqvar_lab.var import VARConfig, load_classifier, load_var, load_vqvae, sample
-from fpqvar_lab.var.checkpoint import read_metadata
-from fpqvar_lab.var.train import PlantedOutliers
+from fpqvar_lab.files import sha256
+from fpqvar_lab.var import (
+    PlantedOutliers,
+    VARConfig,
+    accuracy,
+    load_classifier,
+    load_var,
+    load_vqvae,
+    read_metadata,
+    sample,
+)
 
 MODELS = ("mini", "mini-outlier")
 FILES = ("classifier-mini", "vqvae-mini", "var-mini", "var-mini-outlier")
@@ -34,7 +41,7 @@ def test_each_file_says_how_it_was_made_and_is_small(name):
     assert metadata["command"].startswith("fpqvar-lab train ")
     assert json.loads(metadata["schedule"])["seed"] == 0
     assert int(metadata["steps"]) > 0
-    assert data.sha256(file) in data.path("README.md").read_text()
+    assert sha256(file) in data.path("README.md").read_text()
 
 
 def test_classifier_reaches_92_percent(classifier, test_set):

@@ -7,27 +7,28 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from fpqvar_lab.var.config import VARConfig, VQVAEConfig
-from fpqvar_lab.var.operations import (
+from fpqvar_lab.var import (
     FP16,
     QUANTIZED_LAYERS,
+    VAR,
+    VQVAE,
     W4A4,
     W4A4KV6,
     W6A6,
     W8A8,
+    VARConfig,
+    VQVAEConfig,
     by_layer,
     cache_bytes,
     memory_bytes,
     parameter_bytes,
     parameter_counts,
+    sample,
     select,
     total,
     transformer_operations,
     vqvae_operations,
 )
-from fpqvar_lab.var.sampling import sample
-from fpqvar_lab.var.transformer import VAR
-from fpqvar_lab.var.vqvae import VQVAE
 
 PRESETS = ("d16", "d20", "d24", "d30", "d36", "mini")
 D30 = VARConfig.preset("d30")

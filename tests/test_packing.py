@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fpqvar_lab.packing import pack, packed_size, unpack
+from fpqvar_lab.formats import pack, packed_size, unpack
 
 
 def as_one_integer(codes: list[int], bits: int) -> int:

@@ -6,9 +6,14 @@ import torch
 from PIL import Image
 
 from fpqvar_lab import data
-from fpqvar_lab.extractors import CLASSIFIER, INCEPTION, ExtractorFile
-from fpqvar_lab.pictures import PictureSet, to_uint8
-from fpqvar_lab.references import read_reference
+from fpqvar_lab.evaluation import (
+    CLASSIFIER,
+    INCEPTION,
+    ExtractorFile,
+    PictureSet,
+    read_reference,
+    to_uint8,
+)
 
 COUNT = 30
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from fpqvar_lab import plots
+from fpqvar_lab.figures import style
 
 mpl.use("agg")
 
 FAMILIES = {
-    name: value for name, value in vars(plots).items() if name.endswith("_COLOURS") and value
+    name: value for name, value in vars(style).items() if name.endswith("_COLOURS") and value
 }
 
 # Machado, Oliveira and Fernandes, IEEE TVCG 15(6), 2009: full protanopia and deuteranopia.
@@ -47,10 +47,10 @@ def test_colours_of_a_family_stay_apart(family, vision):
 
 def test_a_colour_has_one_meaning():
     members = [code for family in FAMILIES.values() for code in family.values()]
-    assert len(members) == len(set(members)) == len(plots.COLOURS)
+    assert len(members) == len(set(members)) == len(style.COLOURS)
 
 
-@pytest.mark.parametrize("family", FAMILIES.keys() - {"LAYER_COLOURS"})
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "LAYER_COLOURS"])
 def test_colours_of_lines_stand_out_on_white(family):
     # Oracle: the contrast ratio of WCAG 2.1, 3 to 1 for graphics. Layers are labelled areas.
     for name, code in FAMILIES[family].items():
@@ -60,7 +60,7 @@ def test_colours_of_lines_stand_out_on_white(family):
 @pytest.fixture
 def figures():
     with mpl.rc_context():
-        plots.use_house_style()
+        style.use_house_style()
         yield draw_each()
 
 
@@ -69,21 +69,21 @@ def draw_each():
     step_of = torch.repeat_interleave(torch.arange(3), torch.tensor([1, 4, 9]))
     tokens = (1, 4, 9)
     return {
-        "grid": plots.picture_grid([torch.rand(3, 1, 8, 8)] * 2, ["a", "b", "c"], ["one", "two"]),
-        "tokens": plots.token_maps(codes, torch.randn(16, 4)),
-        "curve": plots.curve([1, 2, 3], [0.1, 20.0, 300.0], "x", "y"),
-        "mask": plots.attention_mask(step_of[:, None] >= step_of, (1, 2, 3)),
-        "shares": plots.stacked_shares({"m": {"fc1": 3, "phi": 1}, "n": {"fc1": 1}}, "share"),
-        "bars": plots.step_bars({"a": tokens}, "ms", {"a": "memory"}, tokens),
-        "panels": plots.step_panels({"a": tokens, "b": tokens}, dict.fromkeys("ab", "fp"), tokens),
-        "roofline": plots.roofline({"d": (1e12, 1e9)}, {"d": "gpu"}, {"p": [1.0, 10.0, 1e4]}),
+        "grid": style.picture_grid([torch.rand(3, 1, 8, 8)] * 2, ["a", "b", "c"], ["one", "two"]),
+        "tokens": style.token_maps(codes, torch.randn(16, 4)),
+        "curve": style.curve([1, 2, 3], [0.1, 20.0, 300.0], "x", "y"),
+        "mask": style.attention_mask(step_of[:, None] >= step_of, (1, 2, 3)),
+        "shares": style.stacked_shares({"m": {"fc1": 3, "phi": 1}, "n": {"fc1": 1}}, "share"),
+        "bars": style.step_bars({"a": tokens}, "ms", {"a": "memory"}, tokens),
+        "panels": style.step_panels({"a": tokens, "b": tokens}, dict.fromkeys("ab", "fp"), tokens),
+        "roofline": style.roofline({"d": (1e12, 1e9)}, {"d": "gpu"}, {"p": [1.0, 10.0, 1e4]}),
     }
 
 
 def test_every_figure_has_the_width_of_the_page_and_draws(figures):
     for name, figure in figures.items():
         assert isinstance(figure, Figure), name
-        assert figure.get_figwidth() == plots.WIDTH, name
+        assert figure.get_figwidth() == style.WIDTH, name
         figure.draw_without_rendering()
 
 
@@ -113,7 +113,7 @@ def test_a_grey_picture_keeps_its_values(figures):
 
 
 def test_a_table_rounds_what_is_broken_and_keeps_what_is_whole():
-    text = plots.table({"a": {"x": 1.25, "n": 3}, "b": {"x": 10.0, "n": 40}}, precision=1).html
+    text = style.table({"a": {"x": 1.25, "n": 3}, "b": {"x": 10.0, "n": 40}}, precision=1).html
     for cell in (
         '<th scope="row">a</th>',
         ">1.2</td>",

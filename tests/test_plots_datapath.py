@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fpqvar_lab import plots_datapath as draw
+from fpqvar_lab.figures import datapath
 
 mpl.use("agg")
 
@@ -22,18 +22,18 @@ FAMILIES = {"table": "memory", "logic": "arithmetic"}
 
 def figures():
     return {
-        "fabric": draw.fabric(),
-        "ways": draw.quantizer_ways(),
-        "staircase": draw.rounding_staircase(LEVELS, THRESHOLDS, (False, True), 0.25),
-        "contents": draw.table_contents({"a": [[0, 1], [1, 1]], "b": [[0, 0], [0, 1]]}, "xy"),
-        "costs": draw.cost_bars(COSTS, FAMILIES, "LUTs"),
-        "timeline": draw.stage_timeline(SPANS, (0, 6), 4),
-        "waves": draw.waveform(WAVES, [(1, 2)]),
-        "multipliers": draw.multiplier_ways(),
-        "map": draw.product_map((0, 1), [[0, 0], [0, 9]], {"o[1]": BITS, "o[0]": BITS}),
-        "growth": draw.table_growth(GROWTH, dict.fromkeys(GROWTH, "fp"), {4: 7, 5: 33}),
-        "formats": draw.format_costs({"INT4": (7, 16.8), "E2M1": (9, 20.9)}, FORMATS),
-        "accuracy": draw.accuracy_against_cost({"a": POINTS}, FORMATS, ["INT4"], ("x", "y")),
+        "fabric": datapath.fabric(),
+        "ways": datapath.quantizer_ways(),
+        "staircase": datapath.rounding_staircase(LEVELS, THRESHOLDS, (False, True), 0.25),
+        "contents": datapath.table_contents({"a": [[0, 1], [1, 1]], "b": [[0, 0], [0, 1]]}, "xy"),
+        "costs": datapath.cost_bars(COSTS, FAMILIES, "LUTs"),
+        "timeline": datapath.stage_timeline(SPANS, (0, 6), 4),
+        "waves": datapath.waveform(WAVES, [(1, 2)]),
+        "multipliers": datapath.multiplier_ways(),
+        "map": datapath.product_map((0, 1), [[0, 0], [0, 9]], {"o[1]": BITS, "o[0]": BITS}),
+        "growth": datapath.table_growth(GROWTH, dict.fromkeys(GROWTH, "fp"), {4: 7, 5: 33}),
+        "formats": datapath.format_costs({"INT4": (7, 16.8), "E2M1": (9, 20.9)}, FORMATS),
+        "accuracy": datapath.accuracy_against_cost({"a": POINTS}, FORMATS, ["INT4"], ("x", "y")),
     }
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from fpqvar_lab import plots_galt
+from fpqvar_lab.figures import galt
 
 mpl.use("agg")
 
@@ -23,23 +23,23 @@ def factors():
 
 def figures():
     blocks = [1.0, 0.9, 1.1]
-    names = plots_galt.METHODS
+    names = galt.METHODS
     pair = (torch.stack(factors()), torch.stack(factors()))
     points = {layer: [(0.5, 0.6)] * BLOCKS for layer in LAYERS}
     slopes = {"a": {"one": -1.0, "two": -2.0}, "b": {"one": 0.0, "two": 1.0}}
     return {
-        "tangents": plots_galt.tangents([-1, 0, 1], {"a": [3, 2, 1], "b": [1, 2, 3]}, slopes, "t"),
-        "curves": plots_galt.learning_curves({k: [[2.0, 1.0, 1.5]] * BLOCKS for k in LAYERS}),
-        "strips": plots_galt.factor_strips(
+        "tangents": galt.tangents([-1, 0, 1], {"a": [3, 2, 1], "b": [1, 2, 3]}, slopes, "t"),
+        "curves": galt.learning_curves({k: [[2.0, 1.0, 1.5]] * BLOCKS for k in LAYERS}),
+        "strips": galt.factor_strips(
             {m: {k: factors() for k in LAYERS} for m in MODELS}, {"mini-outlier": PLANTED}
         ),
-        "balance": plots_galt.balance(
+        "balance": galt.balance(
             dict.fromkeys(LAYERS, pair), PLANTED, dict.fromkeys(MODELS, points)
         ),
-        "errors": plots_galt.method_errors(
+        "errors": galt.method_errors(
             {m: {k: {name: [0.01, 0.02, 0.03] for name in names} for k in LAYERS} for m in MODELS}
         ),
-        "ratios": plots_galt.error_ratios(
+        "ratios": galt.error_ratios(
             {k: {"x": blocks, "y": blocks} for k in LAYERS}, {"x": "galt", "y": "baseline"}, "z"
         ),
     }

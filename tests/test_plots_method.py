@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fpqvar_lab import plots_method
-from fpqvar_lab.metrics import Estimate
-from fpqvar_lab.recipe import RECIPES
+from fpqvar_lab.evaluation import Estimate
+from fpqvar_lab.figures import method
+from fpqvar_lab.method import RECIPES
 
 mpl.use("agg")
 
@@ -20,14 +20,14 @@ def figures():
     written = [[0.1, 0.2], [0.1]]
     lengths = {"block 1": np.array([1.0, 2.0, 2.5]), "block 2": np.array([0.5, 2.0, 4.0])}
     return {
-        "diagram": plots_method.block_diagram(RECIPES["fp4-fpqvar-kv6"]),
-        "estimates": plots_method.estimates(rows, colours, "x"),
-        "logarithmic": plots_method.estimates(rows, colours, "x", log=True),
-        "blocks": plots_method.by_block_and_step({"fc1": steps, "fc2": steps}, "dB"),
-        "growth": plots_method.cache_growth(parts, colours, (1, 4)),
-        "rows": plots_method.row_histograms({"keys": lengths, "values": lengths}, "x"),
-        "ageing": plots_method.ageing({"keys": {"again": written, "once": written}}, "error"),
-        "stacked": plots_method.stacked_steps({"16 bits": parts}, colours, (1, 4), "GB"),
+        "diagram": method.block_diagram(RECIPES["fp4-fpqvar-kv6"]),
+        "estimates": method.estimates(rows, colours, "x"),
+        "logarithmic": method.estimates(rows, colours, "x", log=True),
+        "blocks": method.by_block_and_step({"fc1": steps, "fc2": steps}, "dB"),
+        "growth": method.cache_growth(parts, colours, (1, 4)),
+        "rows": method.row_histograms({"keys": lengths, "values": lengths}, "x"),
+        "ageing": method.ageing({"keys": {"again": written, "once": written}}, "error"),
+        "stacked": method.stacked_steps({"16 bits": parts}, colours, (1, 4), "GB"),
     }
 
 
@@ -41,11 +41,11 @@ def test_every_drawing_is_a_figure_that_can_be_rendered(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_block_can_be_drawn_for_every_recipe(name):
-    plots_method.block_diagram(RECIPES[name]).canvas.draw()
+    method.block_diagram(RECIPES[name]).canvas.draw()
 
 
 def words(recipe):
-    return [text.get_text() for text in plots_method.block_diagram(recipe).axes[0].texts]
+    return [text.get_text() for text in method.block_diagram(recipe).axes[0].texts]
 
 
 def test_the_diagram_shows_what_the_recipe_says():

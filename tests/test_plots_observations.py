@@ -11,8 +11,8 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from fpqvar_lab import plots, plots_observations
-from fpqvar_lab.plots_interactive import outlier_explorer
+from fpqvar_lab.figures import observations, style
+from fpqvar_lab.figures.interactive import outlier_explorer
 
 mpl.use("agg")
 
@@ -28,18 +28,16 @@ def figures() -> dict[str, Figure]:
     maps = {layer: torch.rand(5, 256).exp() for layer in LAYERS}
     matrices = {layer: 100 * torch.rand(5, 5) for layer in LAYERS}
     return {
-        "density": plots_observations.density_panels({k: [torch.randn(999)] * 2 for k in LAYERS}),
-        "shares": plots_observations.share_scatter(
-            {k: [(50.0, 49.0), (88.0, 3.0)] for k in LAYERS}
-        ),
-        "levels": plots_observations.level_bars({k: list(range(15)) for k in LAYERS}),
-        "blocks": plots_observations.block_panels({"a": series, "b": series}),
-        "strips": plots_observations.level_strips({"fc1": {"even": [-1, 0, 1], "free": [0, 1]}}),
-        "bars": plots_observations.layer_bars({m: dict.fromkeys(LAYERS, 0.5) for m in MODELS}, "x"),
-        "maps": plots_observations.channel_maps(dict.fromkeys(MODELS, maps)),
-        "bands": plots_observations.step_bands(dict.fromkeys(MODELS, steps), "ratio"),
-        "overlap": plots_observations.overlap_matrices(dict.fromkeys(MODELS, matrices)),
-        "dots": plots_observations.scaling_dots(
+        "density": observations.density_panels({k: [torch.randn(999)] * 2 for k in LAYERS}),
+        "shares": observations.share_scatter({k: [(50.0, 49.0), (88.0, 3.0)] for k in LAYERS}),
+        "levels": observations.level_bars({k: list(range(15)) for k in LAYERS}),
+        "blocks": observations.block_panels({"a": series, "b": series}),
+        "strips": observations.level_strips({"fc1": {"even": [-1, 0, 1], "free": [0, 1]}}),
+        "bars": observations.layer_bars({m: dict.fromkeys(LAYERS, 0.5) for m in MODELS}, "x"),
+        "maps": observations.channel_maps(dict.fromkeys(MODELS, maps)),
+        "bands": observations.step_bands(dict.fromkeys(MODELS, steps), "ratio"),
+        "overlap": observations.overlap_matrices(dict.fromkeys(MODELS, matrices)),
+        "dots": observations.scaling_dots(
             {name: {"none": [1.0, 2.0], "static": [3.0, 5.0]} for name in "abcd"}, "dB"
         ),
     }
@@ -47,13 +45,13 @@ def figures() -> dict[str, Figure]:
 
 def test_every_figure_has_the_width_of_the_page_and_draws(figures):
     for name, figure in figures.items():
-        assert figure.get_figwidth() == plots.WIDTH, name
+        assert figure.get_figwidth() == style.WIDTH, name
         figure.draw_without_rendering()
 
 
 def test_the_density_of_gaussian_values_lies_on_the_gaussian():
     blocks = [torch.randn(200_000, generator=torch.Generator().manual_seed(1)) * 7]
-    figure = plots_observations.density_panels(dict.fromkeys(LAYERS, blocks))
+    figure = observations.density_panels(dict.fromkeys(LAYERS, blocks))
     path = figure.axes[0].collections[0].get_paths()[0].vertices
     middle = path[np.abs(path[:, 0]) < 1]
     expected = np.exp(-(middle[:, 0] ** 2) / 2) / np.sqrt(2 * np.pi)
@@ -64,7 +62,7 @@ def test_a_map_shows_the_largest_of_the_channels_that_share_a_column():
     values = torch.ones(5, 256)
     values[2, 77] = 8.0
     maps = dict.fromkeys(LAYERS, values)
-    figure = plots_observations.channel_maps({"mini": maps})
+    figure = observations.channel_maps({"mini": maps})
     image = figure.axes[0].images[0].get_array()
     assert image.shape == (5, 128)
     assert image[2, 38] == 3

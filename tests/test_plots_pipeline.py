@@ -9,12 +9,10 @@ import matplotlib as mpl
 import pytest
 from matplotlib.figure import Figure
 
-from fpqvar_lab import plots, plots_pipeline
-from fpqvar_lab.hardware.design import Design
-from fpqvar_lab.hardware.pipeline import Run, Unit, simulate
-from fpqvar_lab.hardware.workload import workload
-from fpqvar_lab.plots_timeline import timeline_explorer
-from fpqvar_lab.var.config import VARConfig
+from fpqvar_lab.figures import pipeline, style
+from fpqvar_lab.figures.timeline import timeline_explorer
+from fpqvar_lab.hardware.accelerator import Design, Run, Unit, simulate, workload
+from fpqvar_lab.var import VARConfig
 
 mpl.use("agg")
 
@@ -38,28 +36,28 @@ def runs() -> dict[str, Run]:
 @pytest.fixture(scope="module")
 def figures(runs) -> dict[str, Figure]:
     run = runs["both levels"]
-    splits = [plots_pipeline.matrix_split(s, DESIGN.macs_per_cycle) for s in run.steps[:3]]
-    bars = {name: plots_pipeline.bars_of(run) for name, run in runs.items()}
+    splits = [pipeline.matrix_split(s, DESIGN.macs_per_cycle) for s in run.steps[:3]]
+    bars = {name: pipeline.bars_of(run) for name, run in runs.items()}
     points = {name: [(2.0, 1e9), (30.0, 2e10), (200.0, 1e11)] for name in LEVELS[:2]}
     curves = {"a": {2: 3.0, 8: 1.0}, "b": {4: 5.0, 16: 5.0}}
     return {
-        "timelines": plots_pipeline.timelines(bars, DESIGN.clock_hz),
-        "tasks": plots_pipeline.timelines({"": plots_pipeline.tasks_of(run)}, 1e8, (Unit.MATRIX,)),
-        "splits": plots_pipeline.step_splits({"one": splits}, SMALL.tokens_per_step),
-        "roofline": plots_pipeline.step_roofline(1e11, 1e9, points, ("x", 2.0, 1e9)),
-        "lanes": plots_pipeline.lane_curves(curves, {"a": 2, "b": 16}, "ms"),
+        "timelines": pipeline.timelines(bars, DESIGN.clock_hz),
+        "tasks": pipeline.timelines({"": pipeline.tasks_of(run)}, 1e8, (Unit.MATRIX,)),
+        "splits": pipeline.step_splits({"one": splits}, SMALL.tokens_per_step),
+        "roofline": pipeline.step_roofline(1e11, 1e9, points, ("x", 2.0, 1e9)),
+        "lanes": pipeline.lane_curves(curves, {"a": 2, "b": 16}, "ms"),
     }
 
 
 def test_every_figure_has_the_width_of_the_page_and_draws(figures):
     for name, figure in figures.items():
-        assert figure.get_figwidth() == plots.WIDTH, name
+        assert figure.get_figwidth() == style.WIDTH, name
         figure.draw_without_rendering()
 
 
 def test_bars_keep_every_busy_cycle(runs):
     for run in runs.values():
-        bars = plots_pipeline.bars_of(run)
+        bars = pipeline.bars_of(run)
         assert len(bars) < len(run.events)
         for unit in Unit:
             assert sum(b.end - b.start for b in bars if b.unit is unit) == run.busy[unit]
@@ -67,8 +65,8 @@ def test_bars_keep_every_busy_cycle(runs):
 
 def test_a_window_cuts_bars_at_its_ends(runs):
     run = runs["both levels"]
-    begin, end = plots_pipeline.block_window(run, 1)
-    bars = plots_pipeline.bars_of(run, begin, end)
+    begin, end = pipeline.block_window(run, 1)
+    bars = pipeline.bars_of(run, begin, end)
     assert 0 < begin < end < run.cycles
     assert min(bar.start for bar in bars) == 0
     assert max(bar.end for bar in bars) <= end - begin
@@ -77,10 +75,10 @@ def test_a_window_cuts_bars_at_its_ends(runs):
 
 def test_the_split_of_the_matrix_arrays_time_is_complete(runs):
     for run in runs.values():
-        splits = [plots_pipeline.matrix_split(s, DESIGN.macs_per_cycle) for s in run.steps]
+        splits = [pipeline.matrix_split(s, DESIGN.macs_per_cycle) for s in run.steps]
         assert sum(sum(split.values()) for split in splits) == pytest.approx(run.cycles)
         assert all(value >= 0 for split in splits for value in split.values())
-        useful = sum(split[plots_pipeline.USEFUL] for split in splits) * DESIGN.macs_per_cycle
+        useful = sum(split[pipeline.USEFUL] for split in splits) * DESIGN.macs_per_cycle
         assert useful == pytest.approx(sum(step.macs[Unit.MATRIX] for step in run.steps))
 
 
@@ -96,7 +94,7 @@ def test_operations_have_the_colour_of_their_layer(runs):
         "norm1": "other",
         "head": "other",
     }
-    assert {name: plots_pipeline.group_of(works[name]) for name in expected} == expected
+    assert {name: pipeline.group_of(works[name]) for name in expected} == expected
 
 
 # The interactive timeline
@@ -104,7 +102,7 @@ def test_operations_have_the_colour_of_their_layer(runs):
 
 @pytest.fixture(scope="module")
 def views(runs):
-    panels = {name: plots_pipeline.bars_of(run) for name, run in runs.items()}
+    panels = {name: pipeline.bars_of(run) for name, run in runs.items()}
     return {"early": panels, "late": panels}
 
 

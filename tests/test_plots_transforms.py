@@ -5,7 +5,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from fpqvar_lab import plots, plots_transforms
+from fpqvar_lab.figures import style, transforms
 
 PAIR = [("mini", "fc1"), ("mini-outlier", "fc1")]
 
@@ -13,20 +13,20 @@ PAIR = [("mini", "fc1"), ("mini-outlier", "fc1")]
 @pytest.fixture
 def figures():
     with mpl.rc_context():
-        plots.use_house_style()
-        methods = {name: [0.5, 0.25] for name in plots_transforms.METHODS}
+        style.use_house_style()
+        methods = {name: [0.5, 0.25] for name in transforms.METHODS}
         strips = {model: {"fc1, block 1": [0.9, 1.1]} for model, _ in PAIR}
         errors = {(model, layer): methods for model, _ in PAIR for layer in ("mat_qkv", "fc1")}
         yield {
-            "pairs": plots_transforms.before_and_after(
+            "pairs": transforms.before_and_after(
                 {"a": (torch.eye(4)[1], torch.ones(4))}, ["before", "after"]
             ),
-            "errors": plots_transforms.errors_by_block(errors, "error"),
-            "crest": plots_transforms.gain_against_crest(
+            "errors": transforms.errors_by_block(errors, "error"),
+            "crest": transforms.gain_against_crest(
                 {key: [(3.0, 0.9), (7.0, 0.4)] for key in PAIR}, 2.8, ("x", "y")
             ),
-            "sizes": plots_transforms.by_group_size({key: [1.0, 0.5] for key in PAIR}, [1, 2], "y"),
-            "strips": plots_transforms.seed_strips(strips, "ratio"),
+            "sizes": transforms.by_group_size({key: [1.0, 0.5] for key in PAIR}, [1, 2], "y"),
+            "strips": transforms.seed_strips(strips, "ratio"),
         }
 
 
@@ -37,7 +37,7 @@ def texts(figure):
 def test_every_figure_has_the_width_of_the_page_and_draws(figures):
     for name, figure in figures.items():
         assert isinstance(figure, Figure), name
-        assert figure.get_figwidth() == plots.WIDTH, name
+        assert figure.get_figwidth() == style.WIDTH, name
         figure.draw_without_rendering()
 
 

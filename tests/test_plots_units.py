@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fpqvar_lab import plots, plots_units
+from fpqvar_lab.figures import style, units
 
 mpl.use("agg")
 
@@ -15,29 +15,29 @@ def figures():
     costs = {"logic": [10, 20, 900], "delays": [5, 8, 0]}
     parts = {"a": {"dots": 20.0, "rest": 1.0}, "b": {"dots": 30.0, "recoders": 3.0, "rest": 1.5}}
     return {
-        "graph": plots_units.butterfly_graph(8),
-        "folded": plots_units.folded_unit(8),
-        "meetings": plots_units.meetings([order, order], ["a", "b"]),
-        "words": plots_units.word_lengths([13, 14], {"worst": [13, 14], "real": [11, 11.5]}),
-        "rates": plots_units.cost_by_rate([2, 4, 128], costs, 0.5, [12, 24, 800]),
-        "bars": plots_units.cost_bars({"a": 500, "b": 20_000}, ["red", "blue"], "LUT"),
-        "tree": plots_units.adder_tree(),
-        "tile": plots_units.matrix_tile(2, 3),
-        "lut": plots_units.lut_bars(
+        "graph": units.butterfly_graph(8),
+        "folded": units.folded_unit(8),
+        "meetings": units.meetings([order, order], ["a", "b"]),
+        "words": units.word_lengths([13, 14], {"worst": [13, 14], "real": [11, 11.5]}),
+        "rates": units.cost_by_rate([2, 4, 128], costs, 0.5, [12, 24, 800]),
+        "bars": units.cost_bars({"a": 500, "b": 20_000}, ["red", "blue"], "LUT"),
+        "tree": units.adder_tree(),
+        "tile": units.matrix_tile(2, 3),
+        "lut": units.lut_bars(
             {"E2M1": {16: 21.0, 64: 20.0}, "INT8": {16: 106.0}}, {"E2M1": "fp", "INT8": "int"}
         ),
-        "time": plots_units.tile_timeline(
+        "time": units.tile_timeline(
             {"operands": [(0, 0, 8), (1, 8, 16)], "results": [(1, 20, 24)]}, groups=1
         ),
-        "parts": plots_units.stacked_parts(parts, "LUT/MAC"),
-        "shifts": plots_units.shift_histogram({-1: 100, 0: 50, 7: 1}, range(-4, 4)),
+        "parts": units.stacked_parts(parts, "LUT/MAC"),
+        "shifts": units.shift_histogram({-1: 100, 0: 50, 7: 1}, range(-4, 4)),
     }
 
 
 @pytest.fixture(scope="module")
 def drawn():
     with mpl.rc_context():
-        plots.use_house_style()
+        style.use_house_style()
         yield figures()
 
 
@@ -48,7 +48,7 @@ def texts(figure):
 def test_every_figure_has_the_width_of_the_page_and_draws(drawn):
     for name, figure in drawn.items():
         assert isinstance(figure, Figure), name
-        assert figure.get_figwidth() == plots.WIDTH, name
+        assert figure.get_figwidth() == style.WIDTH, name
         figure.canvas.draw()
 
 

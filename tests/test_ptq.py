@@ -9,21 +9,24 @@ import torch.nn.functional as F
 from torch import nn
 
 from fpqvar_lab.formats import E2M1, E2M3
-from fpqvar_lab.hadamard import hadamard_matrix, random_signs
-from fpqvar_lab.kv_cache import QuantKVCache, RequantizedKVCache
-from fpqvar_lab.ptq import (
+from fpqvar_lab.method import (
+    RECIPES,
     QuantizedVAR,
+    QuantKVCache,
+    RequantizedKVCache,
     calibrate,
     calibrate_and_quantize,
+    divergence,
+    draw_lessons,
     load_factors,
     load_quantized,
     quantize_model,
     report,
     save_quantized,
+    uniform_recipe,
 )
-from fpqvar_lab.quantize import PER_TOKEN, Quantizer, per_group
-from fpqvar_lab.recipe import RECIPES, uniform_recipe
-from fpqvar_lab.tuning import divergence, draw_lessons
+from fpqvar_lab.quantization import PER_TOKEN, Quantizer, per_group
+from fpqvar_lab.transforms import hadamard_matrix, random_signs
 from fpqvar_lab.var import VAR, VQVAE, VARConfig, VQVAEConfig, sample
 
 CONFIG = VARConfig(

@@ -29,7 +29,7 @@ from fpqvar_lab.formats import (
     IntFormat,
     Rounding,
 )
-from fpqvar_lab.quantize import (
+from fpqvar_lab.quantization import (
     MSE,
     PER_CHANNEL,
     PER_TENSOR,

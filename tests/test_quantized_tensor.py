@@ -5,7 +5,7 @@ import safetensors.torch
 import torch
 
 from fpqvar_lab.formats import DUAL_FP4, DUAL_FP4_POW2, E2M1, FORMATS, GridFormat, IntFormat, encode
-from fpqvar_lab.quantize import (
+from fpqvar_lab.quantization import (
     MSE,
     PER_CHANNEL,
     PER_TENSOR,

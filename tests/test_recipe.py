@@ -2,11 +2,19 @@ from dataclasses import replace
 
 import pytest
 
-from fpqvar_lab.formats import DUAL_FP4, E2M1, E2M3, GridFormat, IntFormat
-from fpqvar_lab.quantize import MSE, PER_TOKEN, Quantizer, ScaleDtype, per_group, percentile, ratio
-from fpqvar_lab.recipe import ABLATION, RECIPES, LayerRecipe, Recipe, find_recipe, read_recipe
-from fpqvar_lab.rounding import TIES_TO_POSITIVE
-from fpqvar_lab.spelling import read_quantizer, spell
+from fpqvar_lab.formats import DUAL_FP4, E2M1, E2M3, TIES_TO_POSITIVE, GridFormat, IntFormat
+from fpqvar_lab.method import ABLATION, RECIPES, LayerRecipe, Recipe, find_recipe, read_recipe
+from fpqvar_lab.quantization import (
+    MSE,
+    PER_TOKEN,
+    Quantizer,
+    ScaleDtype,
+    per_group,
+    percentile,
+    ratio,
+    read_quantizer,
+    spell,
+)
 
 # The rows of the paper's table, and what it lacks.
 ROWS = [

@@ -3,9 +3,8 @@
 import pytest
 
 from fpqvar_lab import data
-from fpqvar_lab.metrics import difference
-from fpqvar_lab.recipe import RECIPES
-from fpqvar_lab.results import read_results
+from fpqvar_lab.evaluation import difference, read_results
+from fpqvar_lab.method import RECIPES
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,17 @@ import pytest
 import torch
 
 from fpqvar_lab.formats import DUAL_FP4_POW2, E2M1, DualFormat, GridFormat
-from fpqvar_lab.quantize import PER_TENSOR, PER_TOKEN, Quantizer, ScaleDtype
-from fpqvar_lab.scales import StoredScale, divide, shift_up, shifted, store
+from fpqvar_lab.quantization import (
+    PER_TENSOR,
+    PER_TOKEN,
+    Quantizer,
+    ScaleDtype,
+    StoredScale,
+    divide,
+    shift_up,
+    shifted,
+    store,
+)
 
 
 def positive(count: int = 20000) -> torch.Tensor:

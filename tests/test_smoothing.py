@@ -6,18 +6,18 @@ import torch
 from torch import nn
 
 from fpqvar_lab.formats import E2M1, E2M3
-from fpqvar_lab.hadamard import GroupHadamard, random_signs
-from fpqvar_lab.quantize import PER_CHANNEL, PER_TOKEN, Quantizer, per_group
-from fpqvar_lab.smoothing import (
+from fpqvar_lab.quantization import PER_CHANNEL, PER_TOKEN, Quantizer, per_group
+from fpqvar_lab.transforms import (
+    GroupHadamard,
     QuantizedProduct,
     fit_scale,
     fit_smoothquant,
     fold_into_adaln,
     output_error,
+    random_signs,
     smoothquant_scale,
 )
-from fpqvar_lab.var import VARConfig, load_var
-from fpqvar_lab.var.transformer import AdaLN
+from fpqvar_lab.var import AdaLN, VARConfig, load_var
 
 CHANNELS, GROUP = 64, 32
 QUANTIZER = Quantizer(E2M1, per_group(GROUP))

@@ -6,9 +6,18 @@ import pytest
 import torch
 
 from fpqvar_lab import data
-from fpqvar_lab.classifier import Classifier, accuracy
-from fpqvar_lab.var import VARConfig, VQVAEConfig
-from fpqvar_lab.var.train import PlantedOutliers, Schedule, _generator, fit, train_var, train_vqvae
+from fpqvar_lab.var import (
+    Classifier,
+    PlantedOutliers,
+    Schedule,
+    VARConfig,
+    VQVAEConfig,
+    accuracy,
+    fit,
+    train_var,
+    train_vqvae,
+)
+from fpqvar_lab.var.train import _generator
 
 SHORT = Schedule(epochs=10, batch_size=32, learning_rate=2e-3, warmup=5, bfloat16=False)
 CONFIG = replace(VARConfig.preset("mini"), depth=1, width=64, heads=1, vocabulary=32)

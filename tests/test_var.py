@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from fpqvar_lab.var import VAR, VQVAE, KVCache, VARConfig, VQVAEConfig, sample
-from fpqvar_lab.var.sampling import keep_likely
+from fpqvar_lab.var import VAR, VQVAE, KVCache, VARConfig, VQVAEConfig, keep_likely, sample
 
 PRESETS = ("d16", "d20", "d24", "d30", "d36", "mini")
 

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fpqvar_lab import data
-from fpqvar_lab.classifier import Classifier
+from fpqvar_lab.files import replacing
+from fpqvar_lab.var.classifier import Classifier
 from fpqvar_lab.var.config import PATCH_SIZES_256, PATCH_SIZES_512, VARConfig, VQVAEConfig
 from fpqvar_lab.var.transformer import VAR
 from fpqvar_lab.var.vqvae import VQVAE
@@ -208,6 +209,5 @@ def save_model(
     if config is not None:
         metadata = {"config": json.dumps(dataclasses.asdict(config))} | metadata
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
-    save_file(state, partial, metadata)
-    partial.replace(file)
+    with replacing(file) as partial:
+        save_file(state, partial, metadata)

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fpqvar_lab.classifier import Classifier
+from fpqvar_lab.files import replacing
+from fpqvar_lab.var.classifier import Classifier
 from fpqvar_lab.var.config import VARConfig, VQVAEConfig
 from fpqvar_lab.var.transformer import VAR
 from fpqvar_lab.var.vqvae import VQVAE
@@ -117,7 +118,6 @@ class Progress:
     def save(self, step: int, settings: dict, *, now: bool = False) -> None:
         if not now and time.monotonic() - self._saved < SAVE_EVERY_SECONDS:
             return
-        partial = self.file.with_name(self.file.name + ".partial")
         self.file.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "model": self.model.state_dict(),
@@ -126,8 +126,8 @@ class Progress:
             "step": step,
             "settings": settings,
         }
-        torch.save(state, partial)
-        partial.replace(self.file)
+        with replacing(self.file) as partial:
+            torch.save(state, partial)
         self._saved = time.monotonic()
 
 

@@ -18,7 +18,7 @@ from fpqvar_lab.formats import DualFormat, FloatFormat, SignedFormat
 from fpqvar_lab.hardware.rtl.adder_tree import Term
 from fpqvar_lab.hardware.rtl.integers import code_integers, is_sign_magnitude
 from fpqvar_lab.hardware.rtl.multiplier import ArithmeticMultiplier, Multiplier, TableMultiplier
-from fpqvar_lab.hardware.rtl.tables import lookup
+from fpqvar_lab.hardware.rtl.unit import lookup
 
 
 class Lane(Protocol):

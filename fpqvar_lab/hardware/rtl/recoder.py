@@ -6,8 +6,7 @@ from amaranth.lib.wiring import In, Out
 from fpqvar_lab.formats import DualFormat
 from fpqvar_lab.hardware.rtl.integers import code_integers
 from fpqvar_lab.hardware.rtl.lanes import placed_operand
-from fpqvar_lab.hardware.rtl.tables import lookup
-from fpqvar_lab.hardware.rtl.unit import Unit
+from fpqvar_lab.hardware.rtl.unit import Unit, lookup
 
 PLACES = (0, 2, 4, 6)
 DIGITS = 3

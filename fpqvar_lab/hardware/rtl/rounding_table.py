@@ -4,9 +4,8 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib.wiring import In, Out
 
 from fpqvar_lab.formats import TIES_TO_EVEN, DualFormat, Format, Rounding
-from fpqvar_lab.hardware.rtl.tables import lookup
-from fpqvar_lab.hardware.rtl.thresholds import halves, midpoints, tie_goes_up
-from fpqvar_lab.hardware.rtl.unit import Unit
+from fpqvar_lab.hardware.rtl.integers import halves, midpoints, tie_goes_up
+from fpqvar_lab.hardware.rtl.unit import Unit, lookup
 
 
 class RoundingTable(Unit):

@@ -5,7 +5,7 @@ from amaranth.lib import stream
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
-from fpqvar_lab.formats import SignedFormat
+from fpqvar_lab.formats import DualFormat, Format, SignedFormat
 from fpqvar_lab.hardware.rtl.unit import Unit
 
 SIGNIFICAND_BITS = 8
@@ -110,3 +110,42 @@ def bfloat16(scale: Value) -> Value:
     """The 16 bits of bfloat16 for a `SCALE`: 0 for a significand of 0."""
     field = (scale.exponent + (127 + SIGNIFICAND_BITS - 1))[:8]
     return Mux(scale.significand == 0, 0, Cat(scale.significand[:-1], field))
+
+
+def group_scales(
+    m: Module, fmt: Format, quotients: list[Value]
+) -> tuple[list[Value], dict[str, Value]]:
+    """The scale of each half's thresholds, and the fields that `quantized_beat` sends.
+
+    Args:
+        m: where the logic goes.
+        fmt: of the codes.
+        quotients: one `QUOTIENT`, or (positive, negative) for a dual format.
+    """
+    scales = [rounded(m, quotient, f"scale{i}") for i, quotient in enumerate(quotients)]
+    if not isinstance(fmt, DualFormat):
+        return list(scales), {"scale": bfloat16(scales[0])}
+    if fmt.scale_ratio == "free":
+        return list(scales), {"scale": bfloat16(scales[0]), "negative": bfloat16(scales[1])}
+    return _with_ratio(m, quotients[1], *scales)
+
+
+def _with_ratio(
+    m: Module, quotient: Value, above: Signal, below: Signal
+) -> tuple[list[Value], dict[str, Value]]:
+    """The negative half's scale as the least `main * 2^shift` that is not below its quotient.
+
+    A group without positive elements takes the negative half's scale as its main one.
+    """
+    has_above, has_below = above.significand != 0, quotient.digits != 0
+    main, shifted = Signal(SCALE, name="main"), Signal(SCALE, name="shifted")
+    exceeds = Cat(quotient.round | quotient.sticky, quotient.digits) > (main.significand << 1)
+    shift = Signal(SCALE["exponent"].shape, name="shift")
+    m.d.comb += main.eq(Mux(has_above, above.as_value(), below.as_value()))
+    with m.If(has_below):
+        m.d.comb += [
+            shift.eq(quotient.exponent - main.exponent + exceeds),
+            shifted.significand.eq(main.significand),
+            shifted.exponent.eq(main.exponent + shift),
+        ]
+    return [above, shifted], {"scale": bfloat16(main), "negative": shift}

@@ -7,8 +7,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from fpqvar_lab.formats import TIES_TO_EVEN, DualFormat, Format, Rounding, SignedFormat
 from fpqvar_lab.hardware.rtl.group_intake import GroupIntake, intake_latency
+from fpqvar_lab.hardware.rtl.integers import halves, midpoint_exponent
 from fpqvar_lab.hardware.rtl.rounding_table import RoundingTable
-from fpqvar_lab.hardware.rtl.thresholds import halves, midpoint_exponent
 from fpqvar_lab.hardware.rtl.unit import Unit
 
 BIAS = 127

@@ -8,10 +8,9 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
 from fpqvar_lab.formats import Rounding, SignedFormat
+from fpqvar_lab.hardware.rtl.integers import midpoint_exponent, midpoints, tie_goes_up
 from fpqvar_lab.hardware.rtl.scale_divider import SCALE, SIGNIFICAND_BITS
-from fpqvar_lab.hardware.rtl.tables import lookup
-from fpqvar_lab.hardware.rtl.thresholds import midpoint_exponent, midpoints, tie_goes_up
-from fpqvar_lab.hardware.rtl.unit import Unit
+from fpqvar_lab.hardware.rtl.unit import Unit, lookup
 
 
 class ThresholdGenerator(Unit):

@@ -1,0 +1,5 @@
+"""The command line, `fpqvar-lab`."""
+
+from fpqvar_lab.cli.cli import main
+
+__all__ = ["main"]

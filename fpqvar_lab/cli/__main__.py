@@ -1,0 +1,7 @@
+"""`python -m fpqvar_lab.cli` is the command `fpqvar-lab`."""
+
+import sys
+
+from fpqvar_lab.cli.cli import main
+
+sys.exit(main())

@@ -1,0 +1,96 @@
+"""What `fpqvar-lab evaluate` does with its options."""
+
+import argparse
+import sys
+
+from tqdm import tqdm
+
+from fpqvar_lab import data, var
+from fpqvar_lab.evaluation import (
+    CLASSIFIER,
+    INCEPTION,
+    CodecFile,
+    Evaluation,
+    ExtractorFile,
+    Guidance,
+    Machine,
+    PictureSet,
+    ResultFile,
+    Settings,
+    Subject,
+    choose_rows,
+    evaluate,
+    load_codec,
+)
+from fpqvar_lab.method import RECIPES, load_quantized
+from fpqvar_lab.parallel import connect
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure the rows that the result file lacks."""
+    subject = _subject(options)
+    rows = choose_rows(
+        _recipes(options), options.quantized or [], pictures=subject.pictures is not None
+    )
+    settings = _settings(options)
+    shards = options.out.with_name(options.out.name + ".shards")
+    with (
+        connect(options.scheduler, options.workers) as client,
+        tqdm(unit="sample", disable=None, dynamic_ncols=True, smoothing=0.1) as bar,
+    ):
+        evaluation = Evaluation(
+            subject, settings, shards, client=client, keep_samples=options.keep_samples, bar=bar
+        )
+        file = ResultFile(options.out, evaluation.head)
+        for line in evaluate(evaluation, rows, file, remeasure=options.remeasure):
+            tqdm.write(line, file=sys.stdout)
+            sys.stdout.flush()
+    print(options.out)
+
+
+def _recipes(options: argparse.Namespace) -> list[str]:
+    given = options.recipes
+    if given is None:
+        given = "" if options.quantized else "all"
+    return list(RECIPES) if given == "all" else [name for name in given.split(",") if name]
+
+
+def _subject(options: argparse.Namespace) -> Subject:
+    if options.model and (options.weights or options.vqvae):
+        raise ValueError("--model excludes --weights and --vqvae")
+    if not options.model and not options.vqvae:
+        raise ValueError("give --model, or --vqvae with --weights or --quantized")
+    weights, vqvae = options.weights, options.vqvae
+    if options.model:
+        weights = data.path(f"models/var-{options.model}.safetensors")
+        vqvae = data.path("models/vqvae-mini.safetensors")
+    if weights is None and not options.quantized:
+        raise ValueError("--vqvae needs --weights or --quantized")
+    shape = (var.load_var(weights) if weights else load_quantized(options.quantized[0])).config
+    file = CodecFile(vqvae.resolve(), shape.patch_sizes)
+    codec = load_codec(file, options.device).config
+    grey = codec.image_channels == 1
+    if not grey and options.reference is None:
+        raise ValueError("--reference is needed: real pictures or their statistics to compare with")
+    pictures = PictureSet(options.test_pictures, codec.image_size, 1 if grey else 3)
+    return Subject(
+        name=options.model or (weights or options.quantized[0]).stem,
+        classes=shape.classes,
+        weights=weights,
+        vqvae=file,
+        extractor=ExtractorFile(CLASSIFIER)
+        if grey
+        else ExtractorFile(INCEPTION, options.inception_weights),
+        reference=options.reference,
+        pictures=pictures if grey or options.test_pictures else None,
+    )
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return Settings(
+        options.samples,
+        options.shard,
+        options.pictures,
+        Guidance(options.cfg, options.top_k, options.top_p, options.seed),
+        Machine(options.device, options.dtype, options.batch_size, options.threads),
+    )

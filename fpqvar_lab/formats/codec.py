@@ -1,0 +1,247 @@
+"""The named low-bit formats, and what can be done with any format: round, encode, decode, look up
+by name.
+
+Every code of a format is a number: there are no infinities and no NaN, as in the 4- and 6-bit
+element formats of OCP MX. By the same rule `E4M3` runs to 480 and `E5M2` to 114688; `E4M3FN`, the
+OCP 8-bit format whose top code is a NaN, ends at 448, and `E5M2_IEEE`, whose top binade holds
+infinities and NaN, at 57344.
+
+A code is what hardware stores: the sign in the top bit, the index of the magnitude below it.
+Rounding and coding keep the sign of a zero, so -0.1 becomes -0.0 and the code 1000; the sign bit of
+a code is the sign bit of the input. Two's complement integers (`symmetric=False`) have one zero and
+unsigned codes modulo 2^bits.
+Sources: OCP Microscaling Formats v1.0, section 5.3; OCP 8-bit Floating Point v1.0, section 5; arXiv
+2505.16335.
+"""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from fpqvar_lab.formats.bits import negative_mask, select
+from fpqvar_lab.formats.rounding import (
+    TIES_TO_EVEN,
+    TIES_TO_NEGATIVE,
+    TIES_TO_POSITIVE,
+    Rounding,
+    round_halves,
+    round_to_integer,
+)
+from fpqvar_lab.formats.types import (
+    DualFormat,
+    FloatFormat,
+    Format,
+    GridFormat,
+    IntFormat,
+    SignedFormat,
+)
+
+__all__ = [
+    "DUAL_FP4",
+    "DUAL_FP4_POW2",
+    "DUAL_FP6",
+    "DUAL_FP6_HW",
+    "DUAL_FP6_POW2",
+    "E1M2",
+    "E2M1",
+    "E2M3",
+    "E3M0",
+    "E3M2",
+    "E4M3",
+    "E4M3FN",
+    "E5M2",
+    "E5M2_IEEE",
+    "FORMATS",
+    "INT4",
+    "INT6",
+    "INT8",
+    "TIES_TO_EVEN",
+    "TIES_TO_NEGATIVE",
+    "TIES_TO_POSITIVE",
+    "DualFormat",
+    "FloatFormat",
+    "Format",
+    "GridFormat",
+    "IntFormat",
+    "Rounding",
+    "SignedFormat",
+    "by_name",
+    "decode",
+    "encode",
+    "round_to",
+]
+
+E3M0 = FloatFormat(3, 0)
+E2M1 = FloatFormat(2, 1)
+E1M2 = FloatFormat(1, 2)
+E2M3 = FloatFormat(2, 3)
+E3M2 = FloatFormat(3, 2)
+E4M3 = FloatFormat(4, 3)
+E4M3FN = FloatFormat(4, 3, reserved=1)
+E5M2 = FloatFormat(5, 2)
+E5M2_IEEE = FloatFormat(5, 2, reserved=4)
+INT4 = IntFormat(4)
+INT6 = IntFormat(6)
+INT8 = IntFormat(8)
+DUAL_FP4 = DualFormat(E1M2, E2M1)
+DUAL_FP4_POW2 = DualFormat(E1M2, E2M1, "power-of-two")
+# 33 negative magnitudes, as in the authors' code, need 6 bits beside the sign, 7 in all; 32 need 5.
+DUAL_FP6 = DualFormat(GridFormat.integers(32), E2M3)
+DUAL_FP6_HW = DualFormat(GridFormat.integers(31), E2M3)
+DUAL_FP6_POW2 = DualFormat(GridFormat.integers(31), E2M3, "power-of-two")
+
+FORMATS: dict[str, Format] = {
+    "E3M0": E3M0,
+    "E2M1": E2M1,
+    "E1M2": E1M2,
+    "E2M3": E2M3,
+    "E3M2": E3M2,
+    "E4M3": E4M3,
+    "E4M3FN": E4M3FN,
+    "E5M2": E5M2,
+    "E5M2_IEEE": E5M2_IEEE,
+    "INT4": INT4,
+    "INT6": INT6,
+    "INT8": INT8,
+    "DUAL_FP4": DUAL_FP4,
+    "DUAL_FP4_POW2": DUAL_FP4_POW2,
+    "DUAL_FP6": DUAL_FP6,
+    "DUAL_FP6_HW": DUAL_FP6_HW,
+    "DUAL_FP6_POW2": DUAL_FP6_POW2,
+}
+
+
+def by_name(name: str) -> Format:
+    """The named format, in any case, with "-" for "_" allowed: `by_name("e2m1")`,
+    `by_name("dual-fp4")`.
+
+    Raises:
+        ValueError: when there is no such format; the message lists those there are.
+    """
+    key = name.upper().replace("-", "_")
+    if key not in FORMATS:
+        raise ValueError(f"no format is named {name!r}; there are {', '.join(FORMATS)}")
+    return FORMATS[key]
+
+
+def round_to(x: Tensor, fmt: Format, rounding: Rounding = TIES_TO_EVEN) -> Tensor:
+    """Round every element to the nearest level of a format, saturating at its ends.
+
+    The result is exact: no intermediate rounding happens in `x`'s own dtype. In a dual format both
+    halves are in the same unit here. Zeros keep the sign of the input; NaN stays NaN, and
+    infinities saturate.
+
+    Args:
+        x: floating point, any shape.
+        fmt: what to round to.
+        rounding: which way exact ties go.
+
+    Returns:
+        The levels, with the shape and the dtype of `x`.
+
+    Raises:
+        TypeError: when `x` is not floating point.
+        ValueError: when `x`'s dtype cannot hold every level (float16 and the 65536 of `E5M2`).
+    """
+    require_float(x)
+    if x.dtype not in (torch.float32, torch.float64):
+        _require_levels_fit(fmt, x.dtype)
+        return round_to(x.float(), fmt, rounding).to(x.dtype)
+    if isinstance(fmt, DualFormat):
+        halves = fmt.negative.magnitudes, fmt.positive.magnitudes
+        return round_halves(x, negative_mask(x), *halves, rounding)
+    if isinstance(fmt, IntFormat) and not fmt.symmetric:
+        # Two's complement has a single zero.
+        return round_to_integer(x.clamp(fmt.min, fmt.max), rounding) + 0.0
+    return fmt.magnitudes.round(x, rounding)
+
+
+def require_float(x: Tensor) -> None:
+    """Raise `TypeError` unless `x` is floating point."""
+    if not x.is_floating_point():
+        raise TypeError(f"x is {x.dtype}; use a floating-point tensor")
+
+
+@functools.lru_cache(maxsize=256)
+def _require_levels_fit(fmt: Format, dtype: torch.dtype) -> None:
+    levels = torch.tensor(fmt.levels, dtype=torch.float64)
+    if not torch.equal(levels.to(dtype).double(), levels):
+        raise ValueError(f"{dtype} cannot hold every level of {fmt}; pass x.float()")
+
+
+def encode(x: Tensor, fmt: Format) -> Tensor:
+    """The codes of values that are levels of a format; others are rounded first, ties to even.
+
+    Args:
+        x: floating point, any shape.
+        fmt: of at most 8 bits.
+
+    Returns:
+        uint8 codes with the shape of `x`: sign bit (bit `bits - 1`) and magnitude index, or two's
+        complement. A NaN has no code: what it gives is undefined.
+
+    Raises:
+        TypeError: when `x` is not floating point.
+    """
+    require_float(x)
+    wide = x if x.dtype == torch.float64 else x.float()
+    return encode_levels(round_to(wide, fmt).float(), fmt)
+
+
+def encode_levels(levels: Tensor, fmt: Format) -> Tensor:
+    """`encode` without the rounding: `levels` (float32) hold nothing but levels of the fmt."""
+    if isinstance(fmt, IntFormat) and not fmt.symmetric:
+        return levels.to(torch.int16).bitwise_and_(2**fmt.bits - 1).to(torch.uint8)
+    negative = negative_mask(levels)
+    magnitudes = levels.abs()
+    if isinstance(fmt, DualFormat):
+        below = fmt.negative.magnitudes.indices(magnitudes.clamp_max(fmt.negative.max))
+        above = fmt.positive.magnitudes.indices(magnitudes.clamp_max(fmt.positive.max))
+        index = select(negative, below.float(), above.float())
+    else:
+        index = fmt.magnitudes.indices(magnitudes)
+    return (index.int() | (negative & 2 ** (fmt.bits - 1))).to(torch.uint8)
+
+
+def decode(codes: Tensor, fmt: Format) -> Tensor:
+    """The values of codes.
+
+    Args:
+        codes: integer, any shape.
+        fmt: that they were encoded in.
+
+    Returns:
+        float32 levels with the shape of `codes`.
+
+    Raises:
+        ValueError: when a code is not one of the format's.
+    """
+    table = code_values(fmt).to(codes.device)
+    flat = codes.flatten().int()
+    if flat.numel() and not 0 <= int(flat.min()) <= int(flat.max()) < len(table):
+        raise ValueError(f"codes of {fmt} are 0 ... {len(table) - 1}")
+    values = table.index_select(0, flat)
+    if table.isnan().any() and values.isnan().any():
+        raise ValueError(f"{int(values.isnan().sum())} of the codes are not codes of {fmt}")
+    return values.view(codes.shape)
+
+
+@functools.lru_cache(maxsize=64)
+def code_values(fmt: Format) -> Tensor:
+    """The value of each of the 2^bits codes in order, float32; NaN where there is no such code."""
+    size = 2**fmt.bits
+    if isinstance(fmt, IntFormat) and not fmt.symmetric:
+        codes = torch.arange(size, dtype=torch.float32)
+        return torch.where(codes < size // 2, codes, codes - size)
+    below, above = _halves(fmt)
+    table = torch.full((2, size // 2), float("nan"))
+    table[0, : len(above)] = torch.tensor(above)
+    table[1, : len(below)] = -torch.tensor(below)
+    return table.flatten()
+
+
+def _halves(fmt: Format) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if isinstance(fmt, DualFormat):
+        return fmt.negative.magnitudes.levels, fmt.positive.magnitudes.levels
+    return fmt.magnitudes.levels, fmt.magnitudes.levels

@@ -1,0 +1,137 @@
+"""Whole accelerators: a VAR as a list of operations, designs and devices, a cycle-level simulation
+of the two-level pipeline, cost and energy, and the search for the best design.
+"""
+
+from fpqvar_lab.hardware.accelerator.baselines import BASELINES, baseline_design, symmetric
+from fpqvar_lab.hardware.accelerator.buffers import activation_bytes_needed
+from fpqvar_lab.hardware.accelerator.cost import (
+    ASSUMED,
+    DSPMultipliers,
+    Resources,
+    dot_product,
+    hadamard,
+    matrix,
+    matrix_unit,
+    parts,
+    quantizer,
+    resources,
+)
+from fpqvar_lab.hardware.accelerator.design import POINTS, Design
+from fpqvar_lab.hardware.accelerator.device import (
+    A100,
+    DEVICES,
+    FPGA,
+    K26,
+    NO_SOURCE,
+    VCK190,
+    figures,
+    find_device,
+    find_fpga,
+)
+from fpqvar_lab.hardware.accelerator.energy import (
+    HG_PIPE_VCK190,
+    LUT_BUSY,
+    PARTS_OF,
+    energy,
+    static_power,
+)
+from fpqvar_lab.hardware.accelerator.explore import (
+    Candidate,
+    Expectation,
+    Exploration,
+    Space,
+    candidates,
+    explore,
+    space_for,
+)
+from fpqvar_lab.hardware.accelerator.interval import Interval, Uncertain, Unknown, ratio
+from fpqvar_lab.hardware.accelerator.lower_bound import Load, least, product_cycles
+from fpqvar_lab.hardware.accelerator.pipeline import Run, StepRun, simulate
+from fpqvar_lab.hardware.accelerator.point import Point, evaluate_design, front
+from fpqvar_lab.hardware.accelerator.problem import Problem, formats_of, problem_of
+from fpqvar_lab.hardware.accelerator.replay import replay, simulated_rows, simulated_starts
+from fpqvar_lab.hardware.accelerator.results import PAPER_IMAGES_PER_SECOND, read
+from fpqvar_lab.hardware.accelerator.scheduler import MODELLED_LATENCY
+from fpqvar_lab.hardware.accelerator.timeline import Cause, Unit
+from fpqvar_lab.hardware.accelerator.trace import check_trace, chrome_trace, write_trace
+from fpqvar_lab.hardware.accelerator.workload import (
+    Kind,
+    Work,
+    excerpt,
+    stored_bytes,
+    with_bfloat16_scales,
+    workload,
+)
+
+__all__ = [
+    "A100",
+    "ASSUMED",
+    "BASELINES",
+    "DEVICES",
+    "FPGA",
+    "HG_PIPE_VCK190",
+    "K26",
+    "LUT_BUSY",
+    "MODELLED_LATENCY",
+    "NO_SOURCE",
+    "PAPER_IMAGES_PER_SECOND",
+    "PARTS_OF",
+    "POINTS",
+    "VCK190",
+    "Candidate",
+    "Cause",
+    "DSPMultipliers",
+    "Design",
+    "Expectation",
+    "Exploration",
+    "Interval",
+    "Kind",
+    "Load",
+    "Point",
+    "Problem",
+    "Resources",
+    "Run",
+    "Space",
+    "StepRun",
+    "Uncertain",
+    "Unit",
+    "Unknown",
+    "Work",
+    "activation_bytes_needed",
+    "baseline_design",
+    "candidates",
+    "check_trace",
+    "chrome_trace",
+    "dot_product",
+    "energy",
+    "evaluate_design",
+    "excerpt",
+    "explore",
+    "figures",
+    "find_device",
+    "find_fpga",
+    "formats_of",
+    "front",
+    "hadamard",
+    "least",
+    "matrix",
+    "matrix_unit",
+    "parts",
+    "problem_of",
+    "product_cycles",
+    "quantizer",
+    "ratio",
+    "read",
+    "replay",
+    "resources",
+    "simulate",
+    "simulated_rows",
+    "simulated_starts",
+    "space_for",
+    "static_power",
+    "stored_bytes",
+    "symmetric",
+    "with_bfloat16_scales",
+    "workload",
+    "write_trace",
+]

@@ -1,0 +1,115 @@
+"""Weights on their way: in chunks, the columns of one tile, through a buffer."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from fpqvar_lab.hardware.accelerator.design import Design
+from fpqvar_lab.hardware.accelerator.workload import FULL_BYTES, PRODUCTS, Kind, Work
+from fpqvar_lab.quantization import read_format
+
+
+@dataclass
+class WeightBuffer:
+    """A ring of chunks that leave in the order in which they came."""
+
+    capacity: int
+    double: bool
+    kept: deque[tuple[int, int]] = field(default_factory=deque)
+    held: int = 0
+
+    def room_for(self, count: int) -> int:
+        """Since when there is room for so many more bytes."""
+        since = 0
+        while self.kept and (not self.double or self.held + count > self.capacity):
+            size, released = self.kept.popleft()
+            self.held -= size
+            since = max(since, released)
+        return since
+
+    def keep(self, count: int, released: int) -> None:
+        self.kept.append((count, released))
+        self.held += count
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The columns of one tile of a product: up to `end`, with their weights."""
+
+    end: int
+    width: int
+    nbytes: int
+
+
+def chunks_of(work: Work, design: Design) -> list[Chunk]:
+    """A product's columns in tiles, with the bytes of their weights."""
+    ends = pieces(work.columns, design.tile_columns)
+    total = -(-work.weight_bytes // 1)
+    found = []
+    for begin, end in pairwise([0, *ends]):
+        nbytes = total * end // work.columns - total * begin // work.columns
+        found.append(Chunk(end, end - begin, int(nbytes)))
+    return found
+
+
+def pieces(total: int, size: int) -> list[int]:
+    """Ends of pieces of `size`, the last one shorter."""
+    return [min(begin + size, total) for begin in range(0, total, size)]
+
+
+_Sizes = dict[tuple[int | None, int | None], float]
+
+
+def activation_bytes_needed(works: Sequence[Work]) -> int:
+    """The least activation buffer: the residual stream, a layer's input, the next one's being
+    written, and two heads' keys and values from the cache.
+    """
+    largest: _Sizes = {}
+    inputs: _Sizes = {}
+    stream: _Sizes = {}
+    cached: _Sizes = {}
+    for work in works:
+        key = (work.step, work.block)
+        if work.kind is Kind.LINEAR:
+            read = work.activation_bytes - FULL_BYTES * work.rows * work.columns
+            largest[key] = max(largest.get(key, 0), inputs.get(key, 0) + read)
+            inputs[key] = read
+        if work.kind is Kind.RESIDUAL:
+            stream[key] = FULL_BYTES * work.elements
+        if work.kind is Kind.CACHE_READ:
+            cached[key] = 2 * work.cache_read_bytes / work.heads
+    sums = [size + stream.get(key, 0) + cached.get(key, 0) for key, size in largest.items()]
+    return int(-(-max(sums, default=0) // 1))
+
+
+def check(works: Sequence[Work], design: Design) -> None:
+    """Raises `ValueError` where a design cannot do the work."""
+    for work in works:
+        if work.kind in PRODUCTS:
+            _check_formats(work, design)
+            chunk = max(chunk.nbytes for chunk in chunks_of(work, design))
+            if chunk > design.weight_buffer_bytes:
+                raise ValueError(
+                    f"weight_buffer_bytes {design.weight_buffer_bytes} is less than the {chunk} "
+                    f"bytes of {design.tile_columns} columns of {work.name}"
+                )
+    needed = activation_bytes_needed(works)
+    if needed > design.activation_buffer_bytes:
+        raise ValueError(
+            f"activation_buffer_bytes {design.activation_buffer_bytes} is less than the {needed} "
+            "bytes that the largest step needs"
+        )
+
+
+def _check_formats(work: Work, design: Design) -> None:
+    if work.weight_format == "fp16":
+        return
+    built = [read_format(name).bits for name in design.formats]
+    given = read_format(work.input_format).bits, read_format(work.weight_format).bits
+    if given[1] != built[1] or given[0] not in (built[0], built[2]):
+        raise ValueError(
+            f"{work.name} multiplies {work.input_format} by {work.weight_format}; the design's "
+            f"arrays take {design.formats[0]} or {design.formats[2]} by {design.formats[1]}"
+        )
+    design.matrix_timing(work.input_format)

@@ -1,0 +1,220 @@
+"""How fast a design can be at most, in closed form: what no schedule of its units can beat.
+
+Three things bound a step from below: each unit's own work; the weights, of which no more than a
+bufferful can come before the step; and the chain of a block's operations, each of which needs the
+whole of the one before it or, row by row, a first part.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+
+from fpqvar_lab.hardware.accelerator.design import Design
+from fpqvar_lab.hardware.accelerator.workload import Kind, Work
+
+_SPECIAL = (Kind.SOFTMAX, Kind.GELU, Kind.NORM, Kind.UNIT)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of one step, as far as its chain of operations goes; all blocks of a step are equal.
+
+    Args:
+        products: (rows, inner, columns) of its layers in their order.
+        row_stages: what normalises, transforms and quantizes row by row before the first and the
+            third layer.
+        attention_macs: products with keys and values.
+        special: elements that the special-function unit treats for attention.
+        heads: that follow each other.
+    """
+
+    products: tuple[tuple[int, int, int], ...]
+    row_stages: tuple[tuple[Work, ...], tuple[Work, ...]]
+    attention_macs: int
+    special: int
+    heads: int
+
+    @staticmethod
+    def of(work: Sequence[Work]) -> "Block":
+        """Of a block's operations."""
+        named = {item.name.rpartition("/")[2]: item for item in work}
+        layers = [named[name] for name in ("mat_qkv", "proj", "fc1", "fc2")]
+
+        def stages(*names: str) -> tuple[Work, ...]:
+            return tuple(named[name] for name in names if name in named)
+
+        return Block(
+            tuple((item.rows, item.inner, item.columns) for item in layers),
+            (
+                stages("norm1", "mat_qkv.hadamard", "mat_qkv.quantize"),
+                stages("norm2", "fc1.hadamard", "fc1.quantize"),
+            ),
+            named["scores"].macs + named["values"].macs,
+            named["unit"].elements + named["softmax"].elements,
+            named["scores"].heads,
+        )
+
+    def cycles(self, design: Design) -> int:
+        """The chain of a block: rows, first layer and attention, second; rows, third, fourth."""
+        rows1, rows2 = (_rows(stage, design) for stage in self.row_stages)
+        qkv, proj, fc1, fc2 = (product_cycles(*shape, design) for shape in self.products)
+        products = self.attention_macs // design.attention_macs
+        special = self.special // design.special_lanes
+        # All heads but the last are done while the first layer's columns come.
+        last_head = (products + special) // self.heads
+        attention = max(qkv - _first(self.products[0], design) + last_head, products, special)
+        third = fc1 - _first(self.products[2], design) + self._gelu_of_last(design)
+        return rows1 + attention + proj + rows2 + third + fc2
+
+    def _gelu_of_last(self, design: Design) -> int:
+        """GELU of the third layer's last columns, which the fourth one waits for."""
+        rows, _, columns = self.products[2]
+        return rows * ((columns - 1) % design.tile_columns + 1) // design.special_lanes
+
+
+@dataclass(frozen=True)
+class StepLoad:
+    """What is done in one step.
+
+    Args:
+        blocks: how many there are.
+        block: one of them.
+        weight_bytes: read in this step.
+        head_macs: of the layer that gives the logits, which all blocks come before.
+    """
+
+    blocks: int
+    block: Block
+    weight_bytes: float
+    head_macs: int
+
+    def products(self, design: Design) -> int:
+        """Cycles that the matrix arrays are busy."""
+        cycles = (product_cycles(*shape, design) for shape in self.block.products)
+        return self.blocks * sum(cycles)
+
+    def chain(self, design: Design) -> int:
+        """Cycles of the operations that wait for each other."""
+        return self.blocks * self.block.cycles(design) + self.head_macs // design.attention_macs
+
+
+@dataclass(frozen=True)
+class Load:
+    """What must be done in any order, counted once for many designs."""
+
+    work: tuple[Work, ...]
+
+    @cached_property
+    def steps(self) -> tuple[StepLoad, ...]:
+        """By step; what runs once an image runs with the first step."""
+        by_step: dict[int, list[Work]] = {}
+        for item in self.work:
+            by_step.setdefault(item.step or 0, []).append(item)
+        return tuple(_step_load(items) for _, items in sorted(by_step.items()))
+
+    @cached_property
+    def other_macs(self) -> int:
+        """Products outside the matrix arrays."""
+        return sum(item.macs for item in self.work if not _in_matrix(item))
+
+    def elements(self, *kinds: Kind) -> int:
+        """Of element-wise operations of these kinds."""
+        return sum(item.elements for item in self.work if item.kind in kinds)
+
+    @cached_property
+    def by_unit(self) -> Mapping[str, int]:
+        """Elements for each unit but the arrays."""
+        return {
+            "special": self.elements(*_SPECIAL),
+            "hadamard": self.elements(Kind.HADAMARD),
+            "quantizer": self.elements(Kind.QUANTIZE),
+        }
+
+    @cached_property
+    def column_bytes(self) -> float:
+        """Weights of one output channel, at most."""
+        return max(item.weight_bytes / item.columns for item in self.work if item.weight_bytes)
+
+    @cached_property
+    def bytes_read(self) -> float:
+        """From the external memory."""
+        return sum(item.weight_bytes + item.cache_read_bytes for item in self.work)
+
+    @cached_property
+    def bytes_written(self) -> float:
+        """To the external memory."""
+        return sum(item.cache_written_bytes for item in self.work)
+
+
+@dataclass(frozen=True)
+class Least:
+    """What a design must do at the least: an `energy.Activity` that no schedule can beat."""
+
+    cycles: int
+    seconds: float
+    busy: Mapping[str, int]
+    bytes_read: float
+    bytes_written: float
+
+
+def least(load: Load, design: Design, rate: float) -> Least:
+    """The bound for a design, with both levels of the pipeline, and `rate` bytes a second."""
+    a_byte = design.clock_hz / rate
+    lanes = {
+        "special": design.special_lanes,
+        "hadamard": design.hadamard_lanes,
+        "quantizer": design.quantizer_lanes,
+    }
+    busy = {unit: load.by_unit[unit] // lanes[unit] for unit in lanes}
+    busy["matrix"] = sum(step.products(design) for step in load.steps)
+    busy["attention"] = load.other_macs // design.attention_macs
+    busy["dma"] = int((load.bytes_read + load.bytes_written) * a_byte)
+    in_turn = sum(
+        max(step.chain(design), int((step.weight_bytes - design.weight_buffer_bytes) * a_byte))
+        for step in load.steps
+    )
+    cycles = max(in_turn, *busy.values())
+    return Least(cycles, cycles / design.clock_hz, busy, load.bytes_read, load.bytes_written)
+
+
+def product_cycles(rows: int, inner: int, columns: int, design: Design) -> int:
+    """Cycles of one product in the matrix arrays, on padding too."""
+    tiles = ceil(rows / design.rows) * ceil(columns / design.tile_columns)
+    return tiles * ceil(inner / design.lanes)
+
+
+def _first(shape: tuple[int, int, int], design: Design) -> int:
+    """Cycles of the first tile of columns, in all rows."""
+    rows, inner, columns = shape
+    return product_cycles(rows, inner, min(columns, design.tile_columns), design)
+
+
+def _rows(stages: Sequence[Work], design: Design) -> int:
+    """Stages that follow each other row by row take as long as the slowest of them."""
+    return max(_stage(work, design) for work in stages)
+
+
+def _stage(work: Work, design: Design) -> int:
+    if work.kind is Kind.HADAMARD:
+        return work.elements // design.hadamard_lanes
+    if work.kind is Kind.QUANTIZE:
+        group = work.group or work.columns
+        interval = design.quantizer_timing(work.input_format, group).interval
+        return work.elements * interval // (group * design.quantizers)
+    return work.elements // design.special_lanes
+
+
+def _in_matrix(item: Work) -> bool:
+    return item.kind is Kind.LINEAR and item.weight_format != "fp16"
+
+
+def _step_load(work: Sequence[Work]) -> StepLoad:
+    blocks = {item.block for item in work if item.kind is Kind.LINEAR}
+    first = [item for item in work if item.block == 0]
+    return StepLoad(
+        len(blocks),
+        Block.of(first),
+        sum(item.weight_bytes for item in work),
+        sum(item.macs for item in work if item.kind is Kind.HEAD),
+    )

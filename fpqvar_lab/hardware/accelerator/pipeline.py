@@ -1,0 +1,167 @@
+"""A cycle-level simulation of the two-level pipeline: our reading of the two words that FPQVAR's
+abstract (arXiv 2505.16335) has about it.
+
+What overlaps at which level is said in `machine`, how time is counted in `events`. Times are exact
+integers of cycles. The timing of matrix arrays, transforms and quantizers is that of the units of
+Part VI; attention array, special-function unit and external memory are modelled by their rates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fpqvar_lab.hardware.accelerator.design import Design
+from fpqvar_lab.hardware.accelerator.scheduler import Machine
+from fpqvar_lab.hardware.accelerator.timeline import Cause, Event, Timeline, Unit
+from fpqvar_lab.hardware.accelerator.trace import chrome_trace, write_trace
+from fpqvar_lab.hardware.accelerator.workload import PRODUCTS, Kind, Work
+
+__all__ = [
+    "Cause",
+    "Event",
+    "Run",
+    "StepRun",
+    "Unit",
+    "chrome_trace",
+    "simulate",
+    "write_trace",
+]
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """What happened for the operations of one step (or, for step None, of those once an image).
+
+    Args:
+        step: which.
+        cycles: from the end of the step before to the end of this one; for step None, those after
+            the last step.
+        busy: cycles, for each unit.
+        stalls: cycles, for each unit and cause; those before the unit's tasks of this step.
+        macs: multiply-accumulate operations, for each of the two arrays.
+        bytes_read: from the external memory.
+        bytes_written: to it.
+    """
+
+    step: int | None
+    cycles: int
+    busy: dict[Unit, int]
+    stalls: dict[Unit, dict[Cause, int]]
+    macs: dict[Unit, int]
+    bytes_read: float
+    bytes_written: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """The result of `simulate`. For each unit, busy cycles and stalls add up to all cycles.
+
+    Args:
+        works: what was done.
+        design: by what.
+        memory_bytes_per_s: of the external memory.
+        cycles: in all.
+        steps: the same by step.
+        events: all tasks, if they were recorded.
+        tasks: how many there were.
+    """
+
+    works: tuple[Work, ...]
+    design: Design
+    memory_bytes_per_s: float
+    cycles: int
+    steps: tuple[StepRun, ...]
+    events: tuple[Event, ...]
+    tasks: int
+
+    @property
+    def seconds(self) -> float:
+        return self.cycles / self.design.clock_hz
+
+    @property
+    def busy(self) -> dict[str, int]:
+        """Cycles in which each unit works, on padding too; by the names of `Unit`."""
+        return {unit: sum(step.busy[unit] for step in self.steps) for unit in Unit}
+
+    @property
+    def stalls(self) -> dict[Unit, dict[Cause, int]]:
+        """Idle cycles of each unit, by their cause."""
+        return {
+            unit: {c: sum(step.stalls[unit][c] for step in self.steps) for c in Cause}
+            for unit in Unit
+        }
+
+    @property
+    def macs(self) -> int:
+        return sum(sum(step.macs.values()) for step in self.steps)
+
+    @property
+    def bytes_read(self) -> float:
+        return sum(step.bytes_read for step in self.steps)
+
+    @property
+    def bytes_written(self) -> float:
+        return sum(step.bytes_written for step in self.steps)
+
+    @property
+    def padding(self) -> float:
+        """The share of the matrix arrays' busy time that is spent on empty places of tiles."""
+        macs = sum(step.macs[Unit.MATRIX] for step in self.steps)
+        places = self.busy[Unit.MATRIX] * self.design.macs_per_cycle
+        return 1 - macs / places if places else 0.0
+
+    def utilisation(self, unit: Unit) -> float:
+        """The share of all cycles in which a unit is busy."""
+        return self.busy[unit] / self.cycles if self.cycles else 0.0
+
+
+def simulate(
+    work: Sequence[Work], design: Design, *, memory_bytes_per_s: float, record: bool = False
+) -> Run:
+    """Run operations on a design.
+
+    Args:
+        work: in an order in which they can run, as from `workload`.
+        design: of the accelerator.
+        memory_bytes_per_s: what the external memory gives, of which nothing more is modelled.
+        record: whether to keep the timeline.
+
+    Raises:
+        ValueError: when the design cannot do the work (formats, buffers), the bandwidth is not
+            positive, or an operation comes before one that it needs.
+    """
+    timeline = Timeline([one.step for one in work], record)
+    Machine(work, design, memory_bytes_per_s, timeline).run()
+    cycles = timeline.finish()
+    return Run(
+        tuple(work),
+        design,
+        memory_bytes_per_s,
+        cycles,
+        _steps(work, timeline),
+        tuple(timeline.events),
+        timeline.count,
+    )
+
+
+def _steps(works: Sequence[Work], timeline: Timeline) -> tuple[StepRun, ...]:
+    steps = sorted({work.step for work in works}, key=lambda step: (step is None, step or 0))
+    found, before = [], 0
+    for step in steps:
+        mine = [work for work in works if work.step == step]
+        end = max(before, timeline.step_ends.get(step, 0))
+        busy = {unit: timeline.busy.get((unit, step), 0) for unit in Unit}
+        stalls = {u: {c: timeline.stalls.get((u, step, c), 0) for c in Cause} for u in Unit}
+        read = sum(work.weight_bytes + work.cache_read_bytes for work in mine)
+        written = sum(work.cache_written_bytes for work in mine)
+        found.append(StepRun(step, end - before, busy, stalls, _macs(mine), read, written))
+        before = end
+    return tuple(found)
+
+
+def _macs(works: Sequence[Work]) -> dict[Unit, int]:
+    macs = {Unit.MATRIX: 0, Unit.ATTENTION: 0}
+    for work in works:
+        is_matrix = work.kind in PRODUCTS and work.weight_format != "fp16"
+        if work.kind in (*PRODUCTS, Kind.SCORES, Kind.VALUES):
+            macs[Unit.MATRIX if is_matrix else Unit.ATTENTION] += work.macs
+    return macs

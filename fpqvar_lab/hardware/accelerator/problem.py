@@ -1,0 +1,122 @@
+"""NEW."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+from typing import Any
+
+from fpqvar_lab.hardware.accelerator.buffers import activation_bytes_needed
+from fpqvar_lab.hardware.accelerator.design import Design
+from fpqvar_lab.hardware.accelerator.device import FPGA, URAM_BITS, find_fpga
+from fpqvar_lab.hardware.accelerator.workload import Work, with_bfloat16_scales, workload
+from fpqvar_lab.method import Recipe, find_recipe, recipe_digest
+from fpqvar_lab.quantization import spell_format
+from fpqvar_lab.var import VARConfig
+
+EFFICIENCY = 0.8
+"""Of the memory's peak bandwidth, in long bursts; assumed."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be drawn, and on what.
+
+    Args:
+        model: a preset of `VARConfig`.
+        recipe: what is quantized.
+        device: a name in `device.DEVICES`.
+        batch: images sampled together.
+        clock_hz: of the design; an assumption, for nothing here has been placed and routed.
+        efficiency: of the external memory.
+        share: of each kind of cell that may be used.
+    """
+
+    model: str
+    recipe: Recipe
+    device: str = "vck190"
+    batch: int = 1
+    clock_hz: float = 300e6
+    efficiency: float = EFFICIENCY
+    share: float = 0.9
+
+    @cached_property
+    def board(self) -> FPGA:
+        """The device itself."""
+        return find_fpga(self.device)
+
+    @cached_property
+    def work(self) -> tuple[Work, ...]:
+        """The operations, with scales in bfloat16 and without the VQVAE."""
+        config = VARConfig.preset(self.model)
+        return workload(config, with_bfloat16_scales(self.recipe), batch=self.batch)
+
+    @cached_property
+    def rate(self) -> float:
+        """Bytes a second from the external memory."""
+        return self.board.sustained(self.efficiency)
+
+    @cached_property
+    def base(self) -> Design:
+        """A design for the recipe, with an activation buffer as large as the work needs."""
+        needed = activation_bytes_needed(self.work)
+        block = URAM_BITS // 8
+        return Design(
+            # The largest tile that takes any format.
+            rows=8,
+            lanes=8,
+            attention_macs=1280,  # which leaves a VCK190 multipliers for the rest
+            formats=formats_of(self.recipe),
+            clock_hz=self.clock_hz,
+            activation_buffer_bytes=block * ceil(needed / block),
+        )
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What an exploration's results depend on, besides the code."""
+        return {
+            "model": self.model,
+            "recipe": self.recipe.name,
+            "recipe_sha256": recipe_digest(self.recipe),
+            "device": self.device,
+            "batch": self.batch,
+            "clock_hz": self.clock_hz,
+            "efficiency": self.efficiency,
+            "share": self.share,
+        }
+
+
+def formats_of(recipe: Recipe) -> tuple[str, str, str]:
+    """What a design for this recipe multiplies: activations, weights, and fc2's input.
+
+    Raises:
+        ValueError: the recipe leaves one of the layers in 16 bits, or has several formats for
+            weights or for the inputs of the first three layers.
+    """
+    layers = ("attn.mat_qkv", "attn.proj", "ffn.fc1", "ffn.fc2")
+    rules = [recipe.rule_for(f"blocks.0.{layer}") for layer in layers]
+    if recipe.candidates or any(rule is None for rule in rules):
+        raise ValueError(
+            f"recipe {recipe.name!r}: a matrix unit needs one format for each of the four layers"
+        )
+    found = [rule for rule in rules if rule is not None]
+    inputs = [spell_format(rule.input.format).lower().replace("_", "-") for rule in found]
+    weights = {spell_format(rule.weight.format).lower().replace("_", "-") for rule in found}
+    if len(set(inputs[:3])) > 1 or len(weights) > 1:
+        several = ", ".join(sorted({*inputs[:3], *weights}))
+        raise ValueError(f"recipe {recipe.name!r} mixes {several} in layers of one matrix unit")
+    return inputs[0], weights.pop(), inputs[3]
+
+
+def problem_of(
+    model: str, recipe: str, device: str = "vck190", batch: int = 1, **options: float
+) -> Problem:
+    """A problem by names.
+
+    Raises:
+        ValueError: for a name or number that cannot be.
+    """
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; it must be at least 1")
+    VARConfig.preset(model)
+    find_fpga(device)
+    return Problem(model, find_recipe(recipe), device, batch, **options)

@@ -1,0 +1,52 @@
+"""The whole method: recipes, and a model quantized by one, with GPTQ, distillation and a low-bit
+KV cache. A quantized model is stored in a file that needs no calibration to be loaded.
+"""
+
+from fpqvar_lab.method.distillation import divergence, draw_lessons
+from fpqvar_lab.method.format_search import (
+    FP4_FORMATS,
+    FP6_FORMATS,
+    POST_GELU_FORMATS,
+    activation_errors,
+    choose_formats,
+)
+from fpqvar_lab.method.gptq import DAMPING, input_moments, quantize_compensated
+from fpqvar_lab.method.kv_cache import QuantKVCache, RequantizedKVCache
+from fpqvar_lab.method.ptq import calibrate, calibrate_and_quantize, quantize_model
+from fpqvar_lab.method.quantized_var import QuantizedVAR
+from fpqvar_lab.method.recipe import LayerRecipe, Recipe, read_recipe, recipe_digest
+from fpqvar_lab.method.recipes import ABLATION, RECIPES, find_recipe, uniform_recipe
+from fpqvar_lab.method.report import report
+from fpqvar_lab.method.storage import is_quantized, load_factors, load_quantized, save_quantized
+
+__all__ = [
+    "ABLATION",
+    "DAMPING",
+    "FP4_FORMATS",
+    "FP6_FORMATS",
+    "POST_GELU_FORMATS",
+    "RECIPES",
+    "LayerRecipe",
+    "QuantKVCache",
+    "QuantizedVAR",
+    "Recipe",
+    "RequantizedKVCache",
+    "activation_errors",
+    "calibrate",
+    "calibrate_and_quantize",
+    "choose_formats",
+    "divergence",
+    "draw_lessons",
+    "find_recipe",
+    "input_moments",
+    "is_quantized",
+    "load_factors",
+    "load_quantized",
+    "quantize_compensated",
+    "quantize_model",
+    "read_recipe",
+    "recipe_digest",
+    "report",
+    "save_quantized",
+    "uniform_recipe",
+]

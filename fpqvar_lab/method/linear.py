@@ -1,0 +1,141 @@
+"""A linear layer whose weight is kept as packed low-bit codes and whose input is quantized."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fpqvar_lab.quantization import QuantizedTensor, Quantizer
+from fpqvar_lab.transforms import GroupHadamard
+
+_WEIGHT = "weight_"
+
+
+class QuantLinear(nn.Module):
+    """Computes ``Q((x * s) H) W^T + bias`` for a weight W that is stored packed.
+
+    The weight holds everything that was folded into it: ``W = Q((W0 / s) H)``. All of it is in the
+    `state_dict`, as buffers; `from_state` makes the layer again.
+
+    Args:
+        weight: (out_channels, in_channels).
+        bias: (out_channels,), never quantized; or None.
+        input_quantizer: of the activations.
+        transform: of the input channels, or None.
+        scale: factors (in_channels,) that are applied here because they fold into no layer before.
+    """
+
+    bias: Tensor | None
+    latent: nn.Parameter | None
+    input_scale: Tensor | None
+    transform: GroupHadamard | None
+
+    def __init__(
+        self,
+        weight: QuantizedTensor,
+        bias: Tensor | None,
+        input_quantizer: Quantizer,
+        transform: GroupHadamard | None = None,
+        scale: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.input_quantizer = input_quantizer
+        self._weight = weight
+        for name, tensor in weight.state_dict(_WEIGHT).items():
+            self.register_buffer(name, tensor)
+        self.register_parameter("bias", None if bias is None else nn.Parameter(bias, False))
+        self.transform = transform
+        self.register_buffer("input_scale", scale)
+        self._values: Tensor | None = None
+        self.register_parameter("latent", None)
+
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, Tensor], input_quantizer: Quantizer, prefix: str = ""
+    ) -> "QuantLinear":
+        """The layer whose `state_dict(prefix=prefix)` this is.
+
+        Raises:
+            KeyError, ValueError: when the state does not describe one.
+        """
+        signs = state.get(prefix + "transform.signs")
+        return cls(
+            QuantizedTensor.from_state_dict(state, prefix + _WEIGHT),
+            state.get(prefix + "bias"),
+            input_quantizer,
+            None if signs is None else GroupHadamard(len(signs), signs),
+            state.get(prefix + "input_scale"),
+        )
+
+    @property
+    def weight(self) -> QuantizedTensor:
+        """The packed weight."""
+        return self._weight
+
+    def materialize(self) -> None:
+        """Keep the weight's values as well as its codes: faster calls, for as much memory as before
+        quantization.
+        """
+        self._values = self._weight.dequantize()
+
+    def release(self) -> nn.Parameter:
+        """Make the weight a parameter that is quantized in every call, its scales fixed.
+
+        Returns:
+            The parameter `latent`, (out_channels, in_channels), to be learned until `settle`.
+        """
+        self.latent = nn.Parameter(self._weight.dequantize())
+        self._values = None
+        return self.latent
+
+    def settle(self) -> None:
+        """Pack the learned weight again, with the scales it had."""
+        assert self.latent is not None
+        packed = self._weight.quantizer.quantize(self.latent.detach(), self._weight.scales)
+        self._weight, self.latent = packed, None
+        self._buffers.update(packed.state_dict(_WEIGHT))
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """What is multiplied with the weight, for activations (..., in_channels)."""
+        if self.input_scale is not None:
+            x = x * self.input_scale.to(x.dtype)
+        if self.transform is not None:
+            x = self.transform(x)
+        return self.input_quantizer(x)
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(..., in_channels) -> (..., out_channels); `bias` replaces the layer's own."""
+        weight = self._current_weight()
+        bias = self.bias if bias is None else bias
+        return F.linear(self.inputs(x), weight.to(x.dtype), bias)
+
+    def _current_weight(self) -> Tensor:
+        if self.latent is not None:
+            return replace(self._weight.quantizer, check=False)(self.latent, self._weight.scales)
+        return self._weight.dequantize() if self._values is None else self._values
+
+    def extra_repr(self) -> str:
+        """What `repr` shows between the parentheses."""
+        weight = self._weight.quantizer.format
+        return (
+            f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, "
+            f"weight={weight}, input={self.input_quantizer.format}"
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantLinear":
+        # Codes and scales move between devices with the model, but keep their own dtypes.
+        if self.bias is not None:
+            self.bias.data = fn(self.bias.data)
+        device = fn(torch.empty(0, device=self._weight.packed.device)).device
+        self._weight = self._weight.to(device)
+        self._buffers.update(self._weight.state_dict(_WEIGHT))
+        if self.input_scale is not None:
+            self.input_scale = self.input_scale.to(device)
+        if self.transform is not None:
+            self.transform.to(device)
+        if self._values is not None:
+            self.materialize()
+        return self

@@ -1,0 +1,187 @@
+"""Recipes: what of a VAR is quantized, and how, as frozen values.
+
+`RECIPES` holds every row of FPQVAR's results table (arXiv 2505.16335) and rows that the table
+lacks. A recipe names layers by pattern, so one recipe serves models of all depths and widths.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal, cast, get_args
+
+import tomli_w
+
+from fpqvar_lab.formats import (
+    Format,
+)
+from fpqvar_lab.quantization import Quantizer, read_format, read_quantizer, spell, spell_format
+
+Scaling = Literal["none", "smoothquant", "galt"]
+CacheMode = Literal["once", "released"]
+
+AFTER_ADALN = ("*.attn.mat_qkv", "*.ffn.fc1")
+"""The layers that read what AdaLN gives; transforms are applied to these."""
+ALL_LINEAR = ("*.attn.mat_qkv", "*.attn.proj", "*.ffn.fc1", "*.ffn.fc2")
+"""The layers that are quantized, all linear layers of the blocks but their own AdaLN."""
+
+
+@dataclass(frozen=True)
+class LayerRecipe:
+    """How one linear layer is computed.
+
+    Args:
+        weight: quantizer of the weight (out_channels, in_channels).
+        input: quantizer of the activations (..., in_channels).
+        hadamard: group size of the Hadamard transform of its input channels, "full" for all of
+            them at once, None for no transform.
+        scaling: factors for its input channels: "smoothquant" or "galt"; see `smoothing`.
+        compensate: whether rounding errors of the weight are compensated on calibration data
+            (GPTQ; see `compensation`).
+    """
+
+    weight: Quantizer
+    input: Quantizer
+    hadamard: int | Literal["full"] | None = None
+    scaling: Scaling = "none"
+    compensate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scaling not in get_args(Scaling):
+            raise ValueError(f"scaling {self.scaling!r}; use one of {', '.join(get_args(Scaling))}")
+        if isinstance(self.hadamard, str) and self.hadamard != "full":
+            raise ValueError(f"hadamard {self.hadamard!r}; use a group size, 'full' or None")
+
+    @property
+    def needs_calibration(self) -> bool:
+        return self.scaling != "none" or self.compensate
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is quantized, and how.
+
+    Args:
+        name: a short name, as in `RECIPES`.
+        description: one line for people.
+        layers: (pattern of layer names, how these layers are computed); the first pattern that
+            matches counts, and layers that none matches stay as they are.
+        kv: quantizer of keys and values (batch, heads, tokens, head_dim); None for none.
+        kv_mode: "once": each entry is quantized when it is written. "released": the whole cache is
+            quantized again at every step, as the released code does.
+        candidates: formats of which each layer's weight and input get the pair of least output
+            error (the MixedFormat baseline), instead of those of `layers`.
+        rotate_values: whether the values of each head are rotated by a Hadamard matrix that folds
+            into `mat_qkv` and `proj` (QuaRot, arXiv 2404.00456).
+        tuning_steps: optimiser steps that tune what stays in high precision (`tuning`); 0 for none.
+        sign_seed: of the Hadamard transforms' random signs.
+    """
+
+    name: str
+    description: str
+    layers: tuple[tuple[str, LayerRecipe], ...] = ()
+    kv: Quantizer | None = None
+    kv_mode: CacheMode = "once"
+    candidates: tuple[Format, ...] = ()
+    rotate_values: bool = False
+    tuning_steps: int = 0
+    sign_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kv_mode not in get_args(CacheMode):
+            raise ValueError(
+                f"kv_mode {self.kv_mode!r}; use one of {', '.join(get_args(CacheMode))}"
+            )
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether quantization needs captured inputs of the model's layers."""
+        return bool(self.candidates) or any(rule.needs_calibration for _, rule in self.layers)
+
+    def rule_for(self, layer: str) -> LayerRecipe | None:
+        """How the layer of this name is computed; None where it stays as it is."""
+        return next((rule for pattern, rule in self.layers if fnmatchcase(layer, pattern)), None)
+
+    def calibrated_layers(self, names: Sequence[str]) -> list[str]:
+        """Those of the names whose inputs must be captured."""
+        rules = {name: self.rule_for(name) for name in names}
+        needed = {name: rule for name, rule in rules.items() if rule is not None}
+        return [name for name, rule in needed.items() if self.candidates or rule.needs_calibration]
+
+    def to_toml(self) -> str:
+        """The recipe as TOML, which `read_recipe` reads."""
+        content: dict[str, Any] = {
+            "name": self.name,
+            "description": self.description,
+            "sign_seed": self.sign_seed,
+            "rotate_values": self.rotate_values,
+            "tuning_steps": self.tuning_steps,
+        }
+        if self.kv is not None:
+            content |= {"kv": spell(self.kv), "kv_mode": self.kv_mode}
+        if self.candidates:
+            content["candidates"] = [spell_format(fmt) for fmt in self.candidates]
+        content["layers"] = [_to_table(pattern, rule) for pattern, rule in self.layers]
+        return tomli_w.dumps(content)
+
+    def table(self) -> str:
+        """The recipe as a text table, a row for each pattern."""
+        head = ("layers", "weight", "input", "hadamard", "scaling", "compensated")
+        rows = [head, *(_to_row(pattern, rule) for pattern, rule in self.layers)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        cache = "16 bits" if self.kv is None else f"{spell(self.kv)}, {self.kv_mode}"
+        return "\n".join([f"{self.name}: {self.description}", *lines, f"KV cache: {cache}"])
+
+
+def read_recipe(text: str) -> Recipe:
+    """The recipe of a TOML text.
+
+    Raises:
+        ValueError: when the text is no TOML, or an entry is missing, unknown or not understood.
+    """
+    content = tomllib.loads(text)
+    known = set(Recipe.__dataclass_fields__)
+    if unknown := content.keys() - known:
+        raise ValueError(f"recipe has an entry {min(unknown)!r}; known are {', '.join(known)}")
+    if missing := {"name", "layers"} - content.keys():
+        raise ValueError(f"recipe lacks {min(missing)!r}")
+    content["layers"] = tuple(_from_table(table) for table in content["layers"])
+    content["candidates"] = tuple(read_format(name) for name in content.get("candidates", ()))
+    if "kv" in content:
+        content["kv"] = read_quantizer(content["kv"])
+    return Recipe(**({"description": ""} | content))
+
+
+def _to_table(pattern: str, rule: LayerRecipe) -> dict[str, Any]:
+    table = {"pattern": pattern, "weight": spell(rule.weight), "input": spell(rule.input)}
+    options = {"hadamard": rule.hadamard, "scaling": rule.scaling, "compensate": rule.compensate}
+    defaults = {"hadamard": None, "scaling": "none", "compensate": False}
+    return table | {key: value for key, value in options.items() if value != defaults[key]}
+
+
+def _from_table(table: Mapping[str, Any]) -> tuple[str, LayerRecipe]:
+    known = {"pattern", *LayerRecipe.__dataclass_fields__}
+    if unknown := table.keys() - known:
+        raise ValueError(f"a layer has an entry {min(unknown)!r}; known are {', '.join(known)}")
+    if missing := {"pattern", "weight", "input"} - table.keys():
+        raise ValueError(f"a layer lacks {min(missing)!r}")
+    fields = {key: value for key, value in table.items() if key != "pattern"}
+    fields |= {key: read_quantizer(table[key]) for key in ("weight", "input")}
+    return table["pattern"], LayerRecipe(**cast(Any, fields))
+
+
+def _to_row(pattern: str, rule: LayerRecipe) -> tuple[str, ...]:
+    hadamard = "-" if rule.hadamard is None else str(rule.hadamard)
+    scaling = "-" if rule.scaling == "none" else rule.scaling
+    compensated = "yes" if rule.compensate else "-"
+    return pattern, spell(rule.weight), spell(rule.input), hadamard, scaling, compensated
+
+
+# The named recipes
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Of the recipe's TOML."""
+    return hashlib.sha256(recipe.to_toml().encode()).hexdigest()

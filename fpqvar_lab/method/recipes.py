@@ -1,0 +1,237 @@
+"""NEW."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from fpqvar_lab.formats import (
+    DUAL_FP4,
+    DUAL_FP4_POW2,
+    DUAL_FP6,
+    E1M2,
+    E2M1,
+    E2M3,
+    INT4,
+    INT6,
+    Format,
+    IntFormat,
+)
+from fpqvar_lab.method.format_search import FP4_FORMATS, FP6_FORMATS
+from fpqvar_lab.method.recipe import (
+    AFTER_ADALN,
+    ALL_LINEAR,
+    LayerRecipe,
+    Recipe,
+    Scaling,
+    read_recipe,
+)
+from fpqvar_lab.quantization import (
+    MSE,
+    PER_CHANNEL,
+    PER_TOKEN,
+    Granularity,
+    Quantizer,
+    ScaleDtype,
+    ScaleMethod,
+    per_group,
+    ratio,
+)
+
+
+def find_recipe(source: str | Path | Recipe) -> Recipe:
+    """A recipe by name, from a TOML file, or itself.
+
+    Raises:
+        ValueError: when there is neither such a name nor such a file; or as `read_recipe`.
+    """
+    if isinstance(source, Recipe):
+        return source
+    if str(source) in RECIPES:
+        return RECIPES[str(source)]
+    if Path(source).suffix == ".toml":
+        return read_recipe(Path(source).read_text(encoding="utf-8"))
+    raise ValueError(f"no recipe {str(source)!r}; there are {', '.join(RECIPES)}, or a .toml file")
+
+
+def uniform_recipe(
+    name: str,
+    description: str,
+    fmt: Format,
+    *,
+    fc2_input: Format | None = None,
+    granularity: Granularity | None = None,
+    hadamard: int | Literal["full"] | None = None,
+    hadamard_layers: Sequence[str] = AFTER_ADALN,
+    scaling: Scaling = "none",
+    scale: ScaleMethod | None = None,
+    scale_dtype: ScaleDtype = ScaleDtype.FLOAT32,
+    compensate: bool = False,
+    **options: Any,
+) -> Recipe:
+    """A recipe with one format for all layers, but perhaps another for the input of `fc2`.
+
+    Args:
+        name: of the recipe.
+        description: of the recipe.
+        fmt: of weights and inputs. Formats of 4 bits have a scale for each group of 128 channels;
+            longer ones, for each output channel and each token.
+        fc2_input: format of the input of `fc2`; `fmt` by default.
+        granularity: of weights and inputs, instead of the one above.
+        hadamard: transform of the layers `hadamard_layers`.
+        hadamard_layers: patterns of the layers that are transformed.
+        scaling: of the layers after AdaLN.
+        scale: how the weights' scales are chosen; by the largest magnitude by default.
+        scale_dtype: in what form scales are stored.
+        compensate: whether the weights' rounding errors are compensated.
+        options: the remaining fields of `Recipe`.
+    """
+    grouped = per_group(128) if fmt.bits <= 4 else None
+    of_weight = granularity or grouped or PER_CHANNEL
+    of_input = granularity or grouped or PER_TOKEN
+    weight = Quantizer(fmt, of_weight, scale_dtype=scale_dtype)
+    weight = weight if scale is None else replace(weight, scale=scale)
+
+    def rule(pattern: str) -> LayerRecipe:
+        read = fc2_input if fc2_input is not None and pattern.endswith("fc2") else fmt
+        return LayerRecipe(
+            weight,
+            Quantizer(read, of_input, scale_dtype=scale_dtype),
+            hadamard if pattern in hadamard_layers else None,
+            scaling if pattern in AFTER_ADALN else "none",
+            compensate,
+        )
+
+    rules = tuple((pattern, rule(pattern)) for pattern in ALL_LINEAR)
+    return Recipe(name, description, rules, **options)
+
+
+def _litevar(recipe: Recipe, name: str) -> Recipe:
+    kept = tuple((pattern, rule) for pattern, rule in recipe.layers if "fc2" not in pattern)
+    text = f"{recipe.description}; fc2 stays in 16 bits (LiteVAR, as reported)"
+    return replace(recipe, name=name, description=text, layers=kept)
+
+
+def _best(recipe: Recipe) -> Recipe:
+    # A rotated group is nearly Gaussian: evenly spaced levels, slightly clipped, serve it better.
+    rotated = Quantizer(E1M2, per_group(128), scale=ratio(0.92))
+    layers = tuple(
+        (pattern, replace(rule, input=rotated) if rule.hadamard else rule)
+        for pattern, rule in recipe.layers
+    )
+    text = "FPQVAR, E1M2 for rotated inputs, compensated weights, tuned"
+    return replace(recipe, name="fp4-best", description=text, layers=layers, tuning_steps=800)
+
+
+def _named() -> dict[str, Recipe]:
+    kv6 = Quantizer(E2M3, PER_TOKEN)
+    kv4 = Quantizer(E2M1, PER_TOKEN)
+    fpqvar = "dual format for fc2's input, GHT and GALT"
+    int6 = uniform_recipe(
+        "int6-rtn",
+        "integers, round to nearest; min-max for fc2's input",
+        INT6,
+        fc2_input=IntFormat(6, symmetric=False),
+    )
+    int4 = uniform_recipe(
+        "int4-rtn",
+        "integers, round to nearest; min-max for fc2's input",
+        INT4,
+        fc2_input=IntFormat(4, symmetric=False),
+    )
+    fp6 = uniform_recipe("fp6-baseline", "E2M3 everywhere", E2M3)
+    fp4 = uniform_recipe("fp4-baseline", "E2M1 everywhere", E2M1)
+    fp6_fpqvar = uniform_recipe(
+        "fp6-fpqvar", fpqvar, E2M3, fc2_input=DUAL_FP6, hadamard=128, scaling="galt"
+    )
+    fp4_fpqvar = uniform_recipe(
+        "fp4-fpqvar", fpqvar, E2M1, fc2_input=DUAL_FP4, hadamard=128, scaling="galt"
+    )
+    gptq = uniform_recipe(
+        "fp4-gptq",
+        f"{fpqvar}; compensated weights",
+        E2M1,
+        fc2_input=DUAL_FP4,
+        hadamard=128,
+        scaling="galt",
+        scale=MSE,
+        compensate=True,
+    )
+    recipes = [
+        Recipe("fp16", "nothing is quantized"),
+        int6,
+        _litevar(int6, "int6-litevar"),
+        fp6,
+        replace(
+            fp6,
+            name="fp6-mixed",
+            description="the best pair for each layer",
+            candidates=FP6_FORMATS,
+        ),
+        fp6_fpqvar,
+        replace(fp6_fpqvar, name="fp6-fpqvar-kv6", description=f"{fpqvar}; 6-bit KV cache", kv=kv6),
+        int4,
+        _litevar(int4, "int4-litevar"),
+        fp4,
+        replace(
+            fp4,
+            name="fp4-mixed",
+            description="the best pair for each layer",
+            candidates=FP4_FORMATS,
+        ),
+        fp4_fpqvar,
+        replace(fp4_fpqvar, name="fp4-fpqvar-kv6", description=f"{fpqvar}; 6-bit KV cache", kv=kv6),
+        uniform_recipe(
+            "int4-smooth",
+            "SmoothQuant, its strength searched; min-max for fc2's input",
+            INT4,
+            fc2_input=IntFormat(4, symmetric=False),
+            scaling="smoothquant",
+        ),
+        uniform_recipe(
+            "int4-quarot",
+            "full Hadamard transforms before all layers (QuaRot's idea)",
+            INT4,
+            hadamard="full",
+            hadamard_layers=ALL_LINEAR,
+        ),
+        uniform_recipe(
+            "mxfp4",
+            "OCP MXFP4: groups of 32, power-of-two scales",
+            E2M1,
+            granularity=per_group(32),
+            scale_dtype=ScaleDtype.POWER_OF_TWO,
+        ),
+        uniform_recipe(
+            "nvfp4",
+            "NVFP4: groups of 16, E4M3 scales",
+            E2M1,
+            granularity=per_group(16),
+            scale_dtype=ScaleDtype.E4M3,
+        ),
+        uniform_recipe("fp4-dfq-only", "dual format for fc2's input", E2M1, fc2_input=DUAL_FP4),
+        uniform_recipe("fp4-ght-only", "group-wise Hadamard transform", E2M1, hadamard=128),
+        uniform_recipe(
+            "fp4-dfq-ght", "dual format and GHT", E2M1, fc2_input=DUAL_FP4, hadamard=128
+        ),
+        replace(fp4_fpqvar, name="fp4-fpqvar-kv4", description=f"{fpqvar}; 4-bit KV cache", kv=kv4),
+        uniform_recipe(
+            "fp4-fpqvar-pow2",
+            f"{fpqvar}; power-of-two ratio of the halves' scales",
+            E2M1,
+            fc2_input=DUAL_FP4_POW2,
+            hadamard=128,
+            scaling="galt",
+        ),
+        gptq,
+        _best(gptq),
+    ]
+    return {recipe.name: recipe for recipe in recipes}
+
+
+RECIPES = _named()
+"""All named recipes, in the order of the results table."""
+
+
+ABLATION = ("fp4-baseline", "fp4-dfq-only", "fp4-ght-only", "fp4-dfq-ght", "fp4-fpqvar")
+"""The ladder from round-to-nearest to the whole method, at 4 bits."""

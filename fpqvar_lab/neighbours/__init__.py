@@ -1,0 +1,3 @@
+"""Neighbouring systems, each small and whole: what else the formats, units and simulator of this
+package serve.
+"""

@@ -1,0 +1,155 @@
+"""LightMamba's accelerator in the terms of this simulator, to hold the model to a published figure.
+
+LightMamba (arXiv 2502.15260) runs Mamba2-2.7B in 4 bits on the same board as FPQVAR, and its
+authors publish clock, size and speed, and the code of its units. Nothing here is fitted to the
+published speed: the shapes are the model's, the widths those of the published code, and what is
+not known is stated in `ASSUMPTIONS`.
+"""
+
+from dataclasses import dataclass, replace
+
+from fpqvar_lab.hardware.accelerator import Design, Kind, Work
+
+PUBLISHED_TOKENS_PER_SECOND = 7.21
+"""Of Mamba2-2.7B in W4A4 on the VCK190 at 400 MHz (the authors' README)."""
+
+HEADS = 80
+PACKET_BITS = 256
+"""That the published code reads from memory a cycle, which is 8 x 8 weights of 4 bits."""
+
+ASSUMPTIONS = (
+    "weights: 4 bits and, for each group of 128, two scale exponents of 3 bits (published code)",
+    "memory: one packet of 256 bits a cycle at most (published code), 12.8 GB/s at 400 MHz",
+    "state: read and written once a token and layer, as are the convolution's; 8 bits (published)",
+    "state-space unit: 8 elements a cycle (published code), after the whole input projection",
+    "output projection: after the state-space unit",
+    "other units: 8 elements a cycle (published code), with the latencies of ours",
+    "embedding and logits: left out",
+    "weights that wait on the chip: 64 KiB (assumed)",
+)
+"""What the simulation of LightMamba rests on, and where it is from."""
+
+DESIGN = Design(
+    rows=1,
+    columns=8,
+    lanes=8,
+    formats=("int4", "int4", "int4"),
+    attention_macs=8,
+    hadamard_lanes=8,
+    quantizer_lanes=8,
+    special_lanes=8,
+    clock_hz=400e6,
+    weight_buffer_bytes=2**16,
+    activation_buffer_bytes=2**21,
+)
+"""8 x 8 multipliers for one token, with units of 8 elements a cycle around them."""
+
+
+@dataclass(frozen=True)
+class Mamba2:
+    """Sizes of a Mamba2 model; by default those of Mamba2-2.7B.
+
+    Args:
+        layers: of the model.
+        width: of the residual stream.
+        inner: channels within a layer.
+        projected: outputs of the input projection (z, x, B, C and dt together).
+        state: numbers of state for each inner channel.
+        convolved: channels that the convolution runs over.
+        taps: of the convolution.
+    """
+
+    layers: int = 64
+    width: int = 2560
+    inner: int = 5120
+    projected: int = 10576
+    state: int = 128
+    convolved: int = 5376
+    taps: int = 4
+
+    @property
+    def macs(self) -> int:
+        """Products of both projections, for one token."""
+        return self.layers * self.width * (self.projected + self.inner)
+
+
+_GROUP = {kind: 128 if kind is Kind.QUANTIZE else 0 for kind in Kind}
+
+
+def memory_rate(device_rate: float, clock_hz: float = DESIGN.clock_hz) -> float:
+    """Bytes a second that reach the accelerator: the memory's, or those of its packets."""
+    return min(device_rate, PACKET_BITS / 8 * clock_hz)
+
+
+def token(model: Mamba2 | None = None, *, overlapped: bool = False) -> tuple[Work, ...]:
+    """The operations of one token.
+
+    Args:
+        model: its sizes.
+        overlapped: whether the state-space unit works while the next weights are multiplied, as if
+            it cost no time by itself; what reordering the projection's outputs can reach at best.
+    """
+    model = Mamba2() if model is None else model
+    works: list[Work] = []
+    last: tuple[str, ...] = ()
+    for layer in range(model.layers):
+        found = _layer(model, layer, last, overlapped)
+        works += found
+        last = (found[-1].name,)
+    return tuple(works)
+
+
+def _layer(model: Mamba2, layer: int, last: tuple[str, ...], overlapped: bool) -> list[Work]:
+    def name(part: str) -> str:
+        return f"layers.{layer}/{part}"
+
+    def work(part: str, kind: Kind, columns: int, *after: str) -> Work:
+        needed = tuple(map(name, after))
+        plain = Work(name(part), kind, 0, layer, rows=1, columns=columns, elements=columns)
+        return replace(plain, input_format="int4", group=_GROUP[kind], after=needed)
+
+    taps = _stored(model.taps * model.convolved)
+    state = _stored(model.inner * model.state) + taps
+    read = Work(
+        name("state"), Kind.CACHE_READ, 0, layer, cache_read_bytes=state + taps, heads=HEADS
+    )
+    kept = Work(name("keep"), Kind.CACHE_WRITE, 0, layer, cache_written_bytes=state)
+    scanned = "active" if overlapped else "scan"
+    works = [
+        read,
+        replace(work("norm", Kind.NORM, model.width), after=last),
+        work("quantize", Kind.QUANTIZE, model.width, "norm"),
+        _projection(name("in_proj"), layer, model.width, model.projected, name("quantize")),
+        # The convolution and SiLU, as the projection's columns come.
+        work("active", Kind.GELU, model.projected, "in_proj"),
+        # The unit for special functions stands for the state-space unit.
+        work("scan", Kind.NORM, model.inner * model.state, "active", "state"),
+        work("gate", Kind.NORM, model.inner, scanned),
+        work("rotate", Kind.HADAMARD, model.inner, "gate"),
+        work("quantize2", Kind.QUANTIZE, model.inner, "rotate"),
+        _projection(name("out_proj"), layer, model.inner, model.width, name("quantize2")),
+        replace(kept, after=(name(scanned),)),
+        work("residual", Kind.RESIDUAL, model.width, "out_proj"),
+    ]
+    return [one for one in works if not (overlapped and one.name == name("scan"))]
+
+
+def _projection(name: str, layer: int, inner: int, columns: int, after: str) -> Work:
+    weights = inner * columns
+    return Work(
+        name,
+        Kind.LINEAR,
+        0,
+        layer,
+        rows=1,
+        inner=inner,
+        columns=columns,
+        weight_bytes=(4 * weights + 2 * 3 * weights // 128) / 8,
+        input_format="int4",
+        weight_format="int4",
+        after=(after,),
+    )
+
+
+def _stored(elements: int) -> float:
+    return elements * (8 + 4 / 8) / 8

@@ -1,0 +1,267 @@
+"""How the rows of a matrix, each with its own scale, are quantized: one format, two halves, or with
+an offset.
+
+A scheme goes from rows to peaks (`absmax` from the rows' extremes, `peaks` by a search), from peaks
+to stored `Scales`, from these to "columns" (float32 tensors of shape (rows, 1)), and with the
+columns from values to levels and back. All steps are pure, and all but `store` and `columns` are
+elementwise or row by row.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fpqvar_lab.formats import (
+    DualFormat,
+    Format,
+    IntFormat,
+    Rounding,
+    SignedFormat,
+    Table,
+    negative_mask,
+    round_halves,
+    round_to_integer,
+    select,
+)
+from fpqvar_lab.quantization.blocks import map_rows
+from fpqvar_lab.quantization.scales import (
+    LARGEST,
+    PeakSearch,
+    ScaleDtype,
+    StoredScale,
+    divide,
+    shift_up,
+    shifted,
+    store,
+)
+
+Columns = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The scales of one tensor, as they are stored.
+
+    Args:
+        main: of the format, or of a dual format's positive half.
+        negative: of a dual format's negative half, when it is free.
+        shifts: int8; the negative half's scale is the positive half's times 2^shifts.
+        zero_points: int8; the integer that stands for 0 in min-max quantization.
+    """
+
+    main: StoredScale
+    negative: StoredScale | None = None
+    shifts: Tensor | None = None
+    zero_points: Tensor | None = None
+
+    def reshape(self, *shape: int) -> "Scales":
+        """The same scales, every tensor in another shape."""
+        return Scales(
+            self.main.reshape(*shape),
+            None if self.negative is None else self.negative.reshape(*shape),
+            None if self.shifts is None else self.shifts.reshape(shape),
+            None if self.zero_points is None else self.zero_points.reshape(shape),
+        )
+
+
+@dataclass(frozen=True)
+class Symmetric:
+    """One sign-magnitude format, one scale a row: value = level * scale."""
+
+    format: SignedFormat
+    rounding: Rounding
+
+    @property
+    def compilable(self) -> bool:
+        """Whether the levels are computed; table look-ups gain nothing from compilation."""
+        return not isinstance(self.format.magnitudes, Table)
+
+    def absmax(self, below: Tensor, above: Tensor) -> Columns:
+        return (torch.maximum(below, above),)
+
+    def peaks(self, rows: Tensor, method: PeakSearch, dtype: ScaleDtype) -> Columns:
+        return (map_rows(lambda block: self.peaks_of(block.abs(), method, dtype), rows),)
+
+    def peaks_of(self, magnitudes: Tensor, method: PeakSearch, dtype: ScaleDtype) -> Tensor:
+        # A tensor scale is not known before all peaks are: the search then assumes float32.
+        searched = ScaleDtype.FLOAT32 if dtype is ScaleDtype.E4M3 else dtype
+
+        def error(peaks: Tensor) -> Tensor:
+            columns = self.columns(self.store((peaks,), searched))
+            difference = self.quantize(magnitudes, *columns) - magnitudes
+            return difference.square().sum(-1, dtype=torch.float64)
+
+        return method.peaks(magnitudes, error)
+
+    def store(self, peaks: Columns, dtype: ScaleDtype) -> Scales:
+        return Scales(store(peaks[0], self.format.max, dtype))
+
+    def columns(self, scales: Scales) -> Columns:
+        return (scales.main.effective().reshape(-1, 1),)
+
+    def levels(self, rows: Tensor, scale: Tensor) -> Tensor:
+        return self.format.magnitudes.round(rows / _divisor(scale), self.rounding)
+
+    def values(self, levels: Tensor, scale: Tensor) -> Tensor:
+        return levels * scale
+
+    def quantize(self, rows: Tensor, scale: Tensor) -> Tensor:
+        return self.values(self.levels(rows, scale), scale)
+
+    def inside(self, rows: Tensor, scale: Tensor) -> Tensor:
+        return (rows / _divisor(scale)).abs() <= _limit(self.format)
+
+
+@dataclass(frozen=True)
+class Dual:
+    """Two formats, selected by the sign, and a scale for each: value = level * the scale of its
+    half.
+    """
+
+    format: DualFormat
+    rounding: Rounding
+
+    @property
+    def compilable(self) -> bool:
+        return self._below.compilable and self._above.compilable
+
+    @property
+    def _below(self) -> Symmetric:
+        return Symmetric(self.format.negative, self.rounding)
+
+    @property
+    def _above(self) -> Symmetric:
+        return Symmetric(self.format.positive, self.rounding)
+
+    def absmax(self, below: Tensor, above: Tensor) -> Columns:
+        return below, above
+
+    def peaks(self, rows: Tensor, method: PeakSearch, dtype: ScaleDtype) -> Columns:
+        below = map_rows(lambda block: self._below.peaks_of(_negative(block), method, dtype), rows)
+        above = map_rows(lambda block: self._above.peaks_of(_positive(block), method, dtype), rows)
+        return below, above
+
+    def store(self, peaks: Columns, dtype: ScaleDtype) -> Scales:
+        below, above = peaks
+        if self.format.scale_ratio == "power-of-two":
+            return self._store_with_ratio(below, above, dtype)
+        negative = store(below, self.format.negative.max, dtype)
+        return Scales(store(above, self.format.positive.max, dtype), negative)
+
+    def _store_with_ratio(self, below: Tensor, above: Tensor, dtype: ScaleDtype) -> Scales:
+        scale = divide(below, self.format.negative.max).float()
+        largest = self.format.positive.max
+        # Without positive values the positive scale is free to be the negative one. If it is too
+        # small beside that one for any shift, it grows until a shift reaches.
+        above = torch.where(above > 0, above, scale * largest)
+        above = torch.maximum(above, scale * 2.0**-120 * largest)
+        main = store(above, largest, dtype)
+        shifts = shift_up(scale, main.effective())
+        overflows = shifted(main.effective(), shifts) > LARGEST / self.format.negative.max
+        return Scales(main, shifts=shifts - overflows.to(torch.int8))
+
+    def columns(self, scales: Scales) -> Columns:
+        above = scales.main.effective().reshape(-1, 1)
+        if scales.shifts is not None:
+            return shifted(above, scales.shifts.reshape(-1, 1)), above
+        assert scales.negative is not None
+        return scales.negative.effective().reshape(-1, 1), above
+
+    def levels(self, rows: Tensor, below: Tensor, above: Tensor) -> Tensor:
+        negative_half = negative_mask(rows)
+        quotients = rows / select(negative_half, _divisor(below), _divisor(above)).to(rows.dtype)
+        below_zero, above_zero = self.format.negative.magnitudes, self.format.positive.magnitudes
+        return round_halves(quotients, negative_half, below_zero, above_zero, self.rounding)
+
+    def values(self, levels: Tensor, below: Tensor, above: Tensor) -> Tensor:
+        return levels * select(negative_mask(levels), below, above)
+
+    def quantize(self, rows: Tensor, below: Tensor, above: Tensor) -> Tensor:
+        return self.values(self.levels(rows, below, above), below, above)
+
+    def inside(self, rows: Tensor, below: Tensor, above: Tensor) -> Tensor:
+        return torch.where(
+            rows < 0, self._below.inside(rows, below), self._above.inside(rows, above)
+        )
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Two's complement integers with a zero point: value = (level - zero point) * scale.
+
+    The range runs from the row's minimum to its maximum and always includes 0.
+    """
+
+    format: IntFormat
+    rounding: Rounding
+
+    compilable = True
+
+    def absmax(self, below: Tensor, above: Tensor) -> Columns:
+        return below, above
+
+    def peaks(self, rows: Tensor, method: PeakSearch, dtype: ScaleDtype) -> Columns:
+        raise ValueError(f"scale {method}: min-max quantization has only ABSMAX")
+
+    def store(self, peaks: Columns, dtype: ScaleDtype) -> Scales:
+        below, above = peaks
+        width = (below + above).clamp_max(torch.finfo(torch.float32).max)
+        scale = store(width, self.format.max - self.format.min, dtype)
+        lowest = torch.round(below / _divisor(scale.effective()))
+        zero = (lowest + self.format.min).clamp(self.format.min, self.format.max)
+        return Scales(scale, zero_points=zero.to(torch.int8))
+
+    def columns(self, scales: Scales) -> Columns:
+        assert scales.zero_points is not None
+        return scales.main.effective().reshape(-1, 1), scales.zero_points.reshape(-1, 1).float()
+
+    def levels(self, rows: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        integers = round_to_integer(rows / _divisor(scale), self.rounding)
+        return (integers + zero).clamp(self.format.min, self.format.max)
+
+    def values(self, levels: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        return (levels - zero) * scale
+
+    def quantize(self, rows: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        return self.values(self.levels(rows, scale, zero), scale, zero)
+
+    def inside(self, rows: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        levels = rows / _divisor(scale) + zero
+        return (levels >= self.format.min - 0.5) & (levels <= self.format.max + 0.5)
+
+
+Scheme = Symmetric | Dual | Affine
+
+
+def scheme_for(fmt: Format, rounding: Rounding) -> Scheme:
+    """The scheme in which a format quantizes."""
+    if isinstance(fmt, DualFormat):
+        return Dual(fmt, rounding)
+    if isinstance(fmt, IntFormat) and not fmt.symmetric:
+        return Affine(fmt, rounding)
+    return Symmetric(fmt, rounding)
+
+
+def extremes(rows: Tensor) -> Columns:
+    """How far each row (rows, n) reaches below and above zero: (rows,) each, not negative."""
+    lowest = map_rows(lambda block: block.amin(-1), rows)
+    return _negative(lowest), _positive(map_rows(lambda block: block.amax(-1), rows))
+
+
+def _divisor(scale: Tensor) -> Tensor:
+    return torch.where(scale > 0, scale, 1.0)
+
+
+def _negative(rows: Tensor) -> Tensor:
+    return (-rows).clamp_min(0)
+
+
+def _positive(rows: Tensor) -> Tensor:
+    return rows.clamp_min(0)
+
+
+def _limit(fmt: SignedFormat) -> float:
+    """Half a step beyond the largest level: what lies further out is clipped, not rounded."""
+    levels = fmt.magnitudes.levels
+    return levels[-1] + (levels[-1] - levels[-2]) / 2

@@ -1,0 +1,27 @@
+"""Transforms of a layer's input channels that leave its output as it is and make it easier to
+quantize: Hadamard transforms (GHT), SmoothQuant, and the learned factors of GALT.
+"""
+
+from fpqvar_lab.transforms.galt import fit_scale
+from fpqvar_lab.transforms.hadamard import GroupHadamard, hadamard_matrix, random_signs
+from fpqvar_lab.transforms.smoothing import (
+    ALPHAS,
+    QuantizedProduct,
+    fit_smoothquant,
+    fold_into_adaln,
+    output_error,
+    smoothquant_scale,
+)
+
+__all__ = [
+    "ALPHAS",
+    "GroupHadamard",
+    "QuantizedProduct",
+    "fit_scale",
+    "fit_smoothquant",
+    "fold_into_adaln",
+    "hadamard_matrix",
+    "output_error",
+    "random_signs",
+    "smoothquant_scale",
+]
