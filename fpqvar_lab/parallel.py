@@ -5,7 +5,7 @@ keeps their results.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -13,15 +13,22 @@ from torch import Tensor
 
 from fpqvar_lab.files import replacing
 
-Result = dict[str, Tensor]
+Tensors = dict[str, Tensor]
+"""What a store keeps of a task: tensors on the CPU, by name."""
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Task(Protocol):
-    """A part of some longer work, which can run in another process or on another machine."""
+class Task(Protocol[T_co]):
+    """A part of some longer work, which can run in another process or on another machine.
+
+    The task itself and what it returns are pickled on their way there and back.
+    """
 
     @property
     def name(self) -> str:
-        """The name of the file that keeps the result; no two tasks of one folder share it."""
+        """A name that no other task of the same work has; a store names its files by it."""
         ...
 
     @property
@@ -29,24 +36,24 @@ class Task(Protocol):
         """How many images, designs or other units of progress the task covers."""
         ...
 
-    def run(self) -> Result:
-        """Do the work; the tensors of the result are on the CPU."""
+    def run(self) -> T_co:
+        """Do the work and return its result."""
         ...
 
 
 class Store:
-    """Results of tasks in a folder, one file each.
+    """A folder that keeps the results of tasks which return tensors, one file each.
 
     Args:
-        folder: made if it is not there.
+        folder: The folder is made if it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def read(self, name: str) -> Result | None:
-        """A task's result; None if it is not there. A file that was damaged is deleted."""
+    def read(self, name: str) -> Tensors | None:
+        """Return a task's result, or None if it is not there; a damaged file is deleted."""
         file = self._file(name)
         if not file.is_file():
             return None
@@ -56,8 +63,8 @@ class Store:
             file.unlink()
             return None
 
-    def write(self, name: str, result: Result) -> None:
-        """Keep a result; it is there wholly or not at all."""
+    def write(self, name: str, result: Tensors) -> None:
+        """Keep a result; its file appears whole or not at all."""
         with replacing(self._file(name)) as partial:
             save_file(result, partial)
 
@@ -65,22 +72,20 @@ class Store:
         return self.folder / f"{name}.safetensors"
 
 
-def run_task(task: Task) -> Result:
-    """What a worker does."""
+def run_task(task: Task[T]) -> T:
+    """Run a task; this is the function that a worker is sent."""
     return task.run()
 
 
-def results(tasks: Sequence[Task], client: Any = None) -> Iterator[tuple[Task, Result]]:
-    """Tasks with their results, as they come; in order where there is no cluster.
+def results(tasks: Sequence[Task[T]], client: Any = None) -> Iterator[tuple[Task[T], T]]:
+    """Yield each task with its result as soon as it is done, in order if there is no cluster.
 
     Tasks of a worker that dies are given to another; the result of a task does not depend on where
-    it runs, apart from the arithmetic of other hardware.
+    it runs, apart from the arithmetic of other hardware. An exception of a task is raised here.
 
     Args:
-        tasks: to run.
-        client: a `distributed.Client`, or None to run here.
-
-    An exception of a task is raised here.
+        tasks: These are run; what they return must be picklable where there is a client.
+        client: A `distributed.Client` runs them on its workers, None in this process.
     """
     if client is None:
         for task in tasks:
@@ -99,11 +104,15 @@ def results(tasks: Sequence[Task], client: Any = None) -> Iterator[tuple[Task, R
 
 @contextmanager
 def connect(scheduler: str | None, workers: int | None) -> Iterator[Any]:
-    """A client of the scheduler at an address, or of so many new processes here, or None.
+    """Yield a Dask client of a running scheduler or of new processes here; None if neither.
+
+    Args:
+        scheduler: The address of a scheduler that runs already, such as `tcp://node1:8786`.
+        workers: The number of processes to start on this machine.
 
     Raises:
-        ValueError: Dask is not installed, or both are asked for.
-        OSError: no scheduler answers.
+        ValueError: Dask is not installed, or both arguments are given.
+        OSError: No scheduler answers at the address.
     """
     if scheduler is None and workers is None:
         yield None

@@ -38,7 +38,7 @@ from fpqvar_lab.method import (
     report,
     save_quantized,
 )
-from fpqvar_lab.parallel import Result, Store, Task, results
+from fpqvar_lab.parallel import Store, Task, Tensors, results
 
 PROBE = 100
 """Pictures whose KL a test measures again, to see whether a recipe still does the same."""
@@ -266,13 +266,15 @@ class Evaluation:
         return found
 
     def _scores(self, tasks: dict[Any, int], store: Store) -> Content:
-        groups: dict[int, list[Result]] = {}
+        groups: dict[int, list[Tensors]] = {}
         for task, result in zip(tasks, self._run(list(tasks), store), strict=True):
             groups.setdefault(tasks[task], []).append(result)
         found = scores(groups, self.reference, agreement=self.subject.extractor.labels_classes)
         return {name: estimate.to_json() for name, estimate in found.items()}
 
-    def _run(self, tasks: Sequence[Task], store: Store, *, show: bool = True) -> list[Result]:
+    def _run(
+        self, tasks: Sequence[Task[Tensors]], store: Store, *, show: bool = True
+    ) -> list[Tensors]:
         """Results of tasks, in order; only those that are not stored are run."""
         found = {task.name: store.read(task.name) for task in tasks}
         missing = [task for task in tasks if found[task.name] is None]

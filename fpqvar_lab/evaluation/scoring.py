@@ -10,7 +10,7 @@ from fpqvar_lab.evaluation import metrics
 from fpqvar_lab.evaluation.metrics import Estimate, Moments
 from fpqvar_lab.evaluation.reference import Reference
 from fpqvar_lab.evaluation.tasks import read_moments
-from fpqvar_lab.parallel import Result
+from fpqvar_lab.parallel import Tensors
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Group:
     hits: Tensor
 
     @staticmethod
-    def of(parts: Sequence[Result]) -> "Group":
+    def of(parts: Sequence[Tensors]) -> "Group":
         """The parts of a group, merged in their order."""
         moments = metrics.merged([read_moments(part) for part in parts])
         logits, hits = (torch.cat([part[key] for part in parts]) for key in ("logits", "hits"))
@@ -36,7 +36,7 @@ class Group:
 
 
 def scores(
-    groups: Mapping[int, Sequence[Result]], reference: Reference, *, agreement: bool
+    groups: Mapping[int, Sequence[Tensors]], reference: Reference, *, agreement: bool
 ) -> dict[str, Estimate]:
     """FID, Inception score, precision, recall, and the share of samples of the class asked for.
 

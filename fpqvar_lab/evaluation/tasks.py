@@ -19,7 +19,7 @@ from fpqvar_lab.evaluation.images import PictureSet, to_uint8
 from fpqvar_lab.evaluation.metrics import GROUP_COUNTS, Moments
 from fpqvar_lab.evaluation.models import CodecFile, Machine, ModelFile, load_codec, load_model
 from fpqvar_lab.files import replacing
-from fpqvar_lab.parallel import Result
+from fpqvar_lab.parallel import Tensors
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class SampleTask:
     def count(self) -> int:
         return self.part.count
 
-    def run(self) -> Result:
+    def run(self) -> Tensors:
         self.machine.prepare()
         model = load_model(self.model, self.machine)
         start, device = self.part.start, self.machine.device
@@ -170,7 +170,7 @@ class PicturesTask:
         return self.part.count
 
     @torch.inference_mode()
-    def run(self) -> Result:
+    def run(self) -> Tensors:
         self.machine.prepare()
         device, part = self.machine.device, self.part
         codec = load_codec(self.vqvae, device)
@@ -212,7 +212,7 @@ class DivergenceTask:
     def name(self) -> str:
         return f"divergence-{self.start:06d}"
 
-    def run(self) -> Result:
+    def run(self) -> Tensors:
         self.machine.prepare()
         x = torch.cat(list(self.pictures.batches(self.count, self.start, self.count)))
         labels = self.pictures.labels(self.classes)
@@ -228,7 +228,7 @@ class DivergenceTask:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _statistics(features: Tensor, logits: Tensor, labels: Tensor, keep: int, seed: int) -> Result:
+def _statistics(features: Tensor, logits: Tensor, labels: Tensor, keep: int, seed: int) -> Tensors:
     moments = Moments.of(features)
     # At random: a regular choice could fall on the same few classes in every part.
     chosen = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))[:keep]
@@ -242,7 +242,7 @@ def _statistics(features: Tensor, logits: Tensor, labels: Tensor, keep: int, see
     }
 
 
-def read_moments(result: Result) -> Moments:
+def read_moments(result: Tensors) -> Moments:
     """The moments of the features in the result of a task."""
     return Moments(int(result["count"]), result["mean"].numpy(), result["scatter"].numpy())
 

@@ -23,7 +23,7 @@ from fpqvar_lab.hardware.accelerator.energy import energy
 from fpqvar_lab.hardware.accelerator.lower_bound import Load, least
 from fpqvar_lab.hardware.accelerator.point import Point, _covers, evaluate_design, front
 from fpqvar_lab.hardware.accelerator.problem import Problem
-from fpqvar_lab.parallel import Result, results
+from fpqvar_lab.parallel import Tensors, results
 
 FORMAT = "fpqvar-lab exploration 1"
 
@@ -164,7 +164,7 @@ class DesignTask:
         """Designs."""
         return 1
 
-    def run(self) -> Result:
+    def run(self) -> Tensors:
         """The point, as text in a tensor of bytes."""
         point, _ = evaluate_design(self.design, self.problem)
         return {
@@ -172,7 +172,7 @@ class DesignTask:
         }
 
 
-def _point_of(result: Result) -> Point:
+def _point_of(result: Tensors) -> Point:
     return Point.from_json(json.loads(bytes(result["point"].tolist())))
 
 
