@@ -31,6 +31,7 @@ test: $(READY)  ## Lint, type-check, execute the stale pages, build strictly, ru
 	$(VENV) -m ruff format --check .
 	$(VENV) -m ruff check .
 	$(VENV) -m mypy
+	$(VENV:python=lint-imports)
 	$(MAKE) pages
 	$(VENV) tools/build_book.py --always
 	$(VENV) -m pytest tests

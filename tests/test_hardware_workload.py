@@ -17,14 +17,8 @@ from fpqvar_lab.hardware.accelerator import (
 )
 from fpqvar_lab.method import RECIPES, ptq
 from fpqvar_lab.quantization import read_quantizer
-from fpqvar_lab.var import (
-    QUANTIZED_LAYERS,
-    VARConfig,
-    VQVAEConfig,
-    by_layer,
-    total,
-    transformer_operations,
-)
+from fpqvar_lab.var import VARConfig, VQVAEConfig
+from fpqvar_lab.var.operations import QUANTIZED_LAYERS, by_layer, total, transformer_operations
 
 PRESETS = ("d16", "d20", "d24", "d30", "d36", "mini")
 D30 = VARConfig.preset("d30")

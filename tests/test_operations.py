@@ -7,23 +7,19 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from fpqvar_lab.var import (
+from fpqvar_lab.var import VAR, VQVAE, VARConfig, VQVAEConfig, sample
+from fpqvar_lab.var.operations import (
     FP16,
     QUANTIZED_LAYERS,
-    VAR,
-    VQVAE,
     W4A4,
     W4A4KV6,
     W6A6,
     W8A8,
-    VARConfig,
-    VQVAEConfig,
     by_layer,
     cache_bytes,
     memory_bytes,
     parameter_bytes,
     parameter_counts,
-    sample,
     select,
     total,
     transformer_operations,

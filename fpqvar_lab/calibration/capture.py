@@ -23,20 +23,9 @@ from fpqvar_lab.calibration.activations import (
     allocate_in_file,
     size_in_bytes,
 )
-from fpqvar_lab.calibration.channel_statistics import HISTOGRAM_EDGES, ChannelStatistics
+from fpqvar_lab.calibration.channel_statistics import ChannelStatistics
 from fpqvar_lab.files import replacing
 from fpqvar_lab.var import VAR, VQVAE, sample
-
-__all__ = [
-    "HISTOGRAM_EDGES",
-    "Activations",
-    "CalibrationSet",
-    "ChannelStatistics",
-    "capture",
-    "capture_bytes",
-    "layer_names",
-    "observe",
-]
 
 Patterns = str | Sequence[str]
 Use = Callable[[str, int, Tensor], None]

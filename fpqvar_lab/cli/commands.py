@@ -77,7 +77,7 @@ def _vqvae(options: argparse.Namespace, model: var.VAR) -> var.VQVAE:
 
 def quantize(options: argparse.Namespace) -> None:
     """Quantize a model by a recipe, print what became of each layer, and write the model."""
-    from fpqvar_lab.method import find_recipe, ptq
+    from fpqvar_lab.method import calibrate_and_quantize, find_recipe, save_quantized
 
     recipe = find_recipe(options.recipe)
     print(recipe.table())
@@ -90,7 +90,7 @@ def quantize(options: argparse.Namespace) -> None:
         raise ValueError("--model and --weights exclude each other")
     source = options.weights or options.model or "mini"
     model = var.load_var(source, dtype=getattr(torch, options.dtype), device=options.device)
-    quantized, done = ptq.calibrate_and_quantize(
+    quantized, done = calibrate_and_quantize(
         model,
         _vqvae(options, model),
         recipe,
@@ -101,7 +101,7 @@ def quantize(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         spill=options.spill,
     )
-    ptq.save_quantized(quantized, out, {"command": options.command_line})
+    save_quantized(quantized, out, {"command": options.command_line})
     print(done.table())
     print(out)
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from fpqvar_lab.evaluation.models import ModelFile
 from fpqvar_lab.files import digest, write_text
-from fpqvar_lab.method import find_recipe
-from fpqvar_lab.method.recipe import recipe_digest
+from fpqvar_lab.method import find_recipe, recipe_digest
 
 Content = dict[str, Any]
 FORMAT = "fpqvar-lab evaluation 1"

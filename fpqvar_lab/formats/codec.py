@@ -22,8 +22,6 @@ from torch import Tensor
 from fpqvar_lab.formats.bits import negative_mask, select
 from fpqvar_lab.formats.rounding import (
     TIES_TO_EVEN,
-    TIES_TO_NEGATIVE,
-    TIES_TO_POSITIVE,
     Rounding,
     round_halves,
     round_to_integer,
@@ -34,43 +32,7 @@ from fpqvar_lab.formats.types import (
     Format,
     GridFormat,
     IntFormat,
-    SignedFormat,
 )
-
-__all__ = [
-    "DUAL_FP4",
-    "DUAL_FP4_POW2",
-    "DUAL_FP6",
-    "DUAL_FP6_HW",
-    "DUAL_FP6_POW2",
-    "E1M2",
-    "E2M1",
-    "E2M3",
-    "E3M0",
-    "E3M2",
-    "E4M3",
-    "E4M3FN",
-    "E5M2",
-    "E5M2_IEEE",
-    "FORMATS",
-    "INT4",
-    "INT6",
-    "INT8",
-    "TIES_TO_EVEN",
-    "TIES_TO_NEGATIVE",
-    "TIES_TO_POSITIVE",
-    "DualFormat",
-    "FloatFormat",
-    "Format",
-    "GridFormat",
-    "IntFormat",
-    "Rounding",
-    "SignedFormat",
-    "by_name",
-    "decode",
-    "encode",
-    "round_to",
-]
 
 E3M0 = FloatFormat(3, 0)
 E2M1 = FloatFormat(2, 1)

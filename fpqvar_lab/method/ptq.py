@@ -24,8 +24,7 @@ from fpqvar_lab.method.linear import QuantLinear
 from fpqvar_lab.method.quantized_var import QuantizedVAR
 from fpqvar_lab.method.recipe import LayerRecipe, Recipe
 from fpqvar_lab.method.recipes import find_recipe
-from fpqvar_lab.method.report import LayerReport, Report, report
-from fpqvar_lab.method.storage import is_quantized, load_factors, load_quantized, save_quantized
+from fpqvar_lab.method.report import Report, report
 from fpqvar_lab.quantization import ABSMAX
 from fpqvar_lab.transforms import (
     GroupHadamard,
@@ -36,20 +35,6 @@ from fpqvar_lab.transforms import (
     random_signs,
 )
 from fpqvar_lab.var import VAR, VQVAE, Block
-
-__all__ = [
-    "LayerReport",
-    "QuantizedVAR",
-    "Report",
-    "calibrate",
-    "calibrate_and_quantize",
-    "is_quantized",
-    "load_factors",
-    "load_quantized",
-    "quantize_model",
-    "report",
-    "save_quantized",
-]
 
 Calibration = Mapping[str, Sequence[Tensor]]
 """Inputs of layers by name, a tensor (tokens, channels) for each step, as `capture` gives them."""

@@ -37,50 +37,17 @@ from fpqvar_lab.formats import types as format_types
 from fpqvar_lab.quantization import compiled, granularity, scales
 from fpqvar_lab.quantization.blocks import map_elements
 from fpqvar_lab.quantization.granularity import (
-    PER_CHANNEL,
-    PER_TENSOR,
-    PER_TOKEN,
     Granularity,
-    PerGroup,
-    per_group,
 )
 from fpqvar_lab.quantization.integer_planes import IntegerPlane, integer_planes
 from fpqvar_lab.quantization.scales import (
     ABSMAX,
-    MSE,
     AbsMax,
-    MseSearch,
-    Percentile,
     ScaleDtype,
     ScaleMethod,
     StoredScale,
-    percentile,
-    ratio,
 )
 from fpqvar_lab.quantization.schemes import Columns, Scales, Scheme, extremes, scheme_for
-
-__all__ = [
-    "ABSMAX",
-    "MSE",
-    "PER_CHANNEL",
-    "PER_TENSOR",
-    "PER_TOKEN",
-    "AbsMax",
-    "Granularity",
-    "IntegerPlane",
-    "MseSearch",
-    "PerGroup",
-    "Percentile",
-    "QuantizedTensor",
-    "Quantizer",
-    "ScaleDtype",
-    "ScaleMethod",
-    "Scales",
-    "StoredScale",
-    "per_group",
-    "percentile",
-    "ratio",
-]
 
 
 @dataclass(frozen=True)

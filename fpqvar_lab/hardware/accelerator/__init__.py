@@ -50,7 +50,6 @@ from fpqvar_lab.hardware.accelerator.pipeline import Run, StepRun, simulate
 from fpqvar_lab.hardware.accelerator.point import Point, evaluate_design, front
 from fpqvar_lab.hardware.accelerator.problem import Problem, formats_of, problem_of
 from fpqvar_lab.hardware.accelerator.replay import replay, simulated_rows, simulated_starts
-from fpqvar_lab.hardware.accelerator.results import PAPER_IMAGES_PER_SECOND, read
 from fpqvar_lab.hardware.accelerator.scheduler import MODELLED_LATENCY
 from fpqvar_lab.hardware.accelerator.timeline import Cause, Unit
 from fpqvar_lab.hardware.accelerator.trace import check_trace, chrome_trace, write_trace
@@ -74,7 +73,6 @@ __all__ = [
     "LUT_BUSY",
     "MODELLED_LATENCY",
     "NO_SOURCE",
-    "PAPER_IMAGES_PER_SECOND",
     "PARTS_OF",
     "POINTS",
     "VCK190",
@@ -121,7 +119,6 @@ __all__ = [
     "product_cycles",
     "quantizer",
     "ratio",
-    "read",
     "replay",
     "resources",
     "simulate",

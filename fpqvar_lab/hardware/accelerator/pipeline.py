@@ -12,19 +12,7 @@ from dataclasses import dataclass
 from fpqvar_lab.hardware.accelerator.design import Design
 from fpqvar_lab.hardware.accelerator.scheduler import Machine
 from fpqvar_lab.hardware.accelerator.timeline import Cause, Event, Timeline, Unit
-from fpqvar_lab.hardware.accelerator.trace import chrome_trace, write_trace
 from fpqvar_lab.hardware.accelerator.workload import PRODUCTS, Kind, Work
-
-__all__ = [
-    "Cause",
-    "Event",
-    "Run",
-    "StepRun",
-    "Unit",
-    "chrome_trace",
-    "simulate",
-    "write_trace",
-]
 
 
 @dataclass(frozen=True)

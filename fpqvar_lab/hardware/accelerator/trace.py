@@ -6,13 +6,11 @@ microseconds, and metadata events ("M") that name the threads, one for each unit
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fpqvar_lab.files import write_text
+from fpqvar_lab.hardware.accelerator.pipeline import Run
 from fpqvar_lab.hardware.accelerator.timeline import Unit
-
-if TYPE_CHECKING:
-    from fpqvar_lab.hardware.accelerator.pipeline import Run
 
 _REQUIRED: dict[str, dict[str, Any]] = {
     "X": {"name": str, "cat": str, "pid": int, "tid": int, "ts": (int, float), "dur": (int, float)},
@@ -20,7 +18,7 @@ _REQUIRED: dict[str, dict[str, Any]] = {
 }
 
 
-def chrome_trace(run: "Run") -> dict[str, Any]:
+def chrome_trace(run: Run) -> dict[str, Any]:
     """The timeline of a recorded run, a thread for each unit.
 
     Raises:
@@ -50,7 +48,7 @@ def chrome_trace(run: "Run") -> dict[str, Any]:
     return {"traceEvents": named + timed, "displayTimeUnit": "ms"}
 
 
-def write_trace(run: "Run", path: Path | str) -> Path:
+def write_trace(run: Run, path: Path | str) -> Path:
     """Write `chrome_trace(run)` to a file.
 
     Raises:
