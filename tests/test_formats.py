@@ -75,7 +75,7 @@ def gfloat_info(fmt: FloatFormat) -> FormatInfo:
         is_signed=True,
         domain=Domain.Finite,
         has_nz=True,
-        num_high_nans=fmt.reserved,
+        num_high_nans=fmt.num_high_nans,
         has_subnormals=True,
         is_twos_complement=False,
     )
@@ -144,7 +144,7 @@ def test_every_code_decodes_as_in_ml_dtypes(fmt):
     finite = np.isfinite(expected)
     ours = decode(torch.from_numpy(codes[finite]), fmt)
     assert torch.equal(bits(ours), bits(torch.from_numpy(expected[finite])))
-    assert finite.sum() == 2**fmt.bits - 2 * fmt.reserved
+    assert finite.sum() == 2**fmt.bits - 2 * fmt.num_high_nans
 
 
 @pytest.mark.parametrize("fmt", FLOATS, ids=str)
@@ -298,7 +298,7 @@ def test_the_dual_six_bit_format_needs_seven_bits_with_33_levels():
 def test_levels_ascend_and_end_at_min_and_max(fmt):
     assert list(fmt.levels) == sorted(set(fmt.levels))
     assert (fmt.levels[0], fmt.levels[-1]) == (fmt.min, fmt.max)
-    assert fmt.smallest == min(abs(level) for level in fmt.levels if level)
+    assert fmt.smallest_subnormal == min(abs(level) for level in fmt.levels if level)
     assert len(fmt.levels) <= 2**fmt.bits
 
 
@@ -311,7 +311,7 @@ def test_binades_of_e2m1():
     [(E2M1, 0.5, 12), (E2M3, 0.125, 60), (E1M2, 0.25, 7), (INT8, 1, 127)],
 )
 def test_levels_are_integers_times_a_power_of_two(fmt, unit, largest):
-    assert fmt.integer_unit == unit
+    assert fmt.quantum == unit
     assert fmt.max / unit == largest
 
 
@@ -321,7 +321,7 @@ def test_formats_are_values():
     assert FloatFormat(2, 1, bias=2).max == 3
     assert [str(fmt) for fmt in (E2M1, E4M3FN, INT4, DUAL_FP6_HW)] == [
         "E2M1",
-        "E4M3(reserved=1)",
+        "E4M3(num_high_nans=1)",
         "INT4",
         "GRID(0...31)|E2M3",
     ]
@@ -340,7 +340,7 @@ def test_by_name_finds_every_format_and_lists_them():
         (lambda: FloatFormat(0, 3), "at least 1 and 0"),
         (lambda: FloatFormat(5, 3), "at most 8 bits"),
         (lambda: FloatFormat(2, 1, bias=200), "bias 200"),
-        (lambda: FloatFormat(2, 1, reserved=7), "reserved 7"),
+        (lambda: FloatFormat(2, 1, num_high_nans=7), "num_high_nans 7"),
         (lambda: IntFormat(9), "bits 9"),
         (lambda: GridFormat((1, 2)), "start at 0"),
         (lambda: GridFormat((0, 2, 1)), "ascend"),

@@ -54,8 +54,8 @@ def expected_products(formats, pairs):
         levels = decode(codes, fmt).double()
         if isinstance(fmt, DualFormat):
             below = codes >= 2 ** (fmt.bits - 1)
-            return levels / torch.where(below, fmt.negative.integer_unit, fmt.positive.integer_unit)
-        return levels if isinstance(fmt, IntFormat) else levels / fmt.integer_unit
+            return levels / torch.where(below, fmt.negative.quantum, fmt.positive.quantum)
+        return levels if isinstance(fmt, IntFormat) else levels / fmt.quantum
 
     a, b = (
         values(fmt, list(codes))

@@ -74,7 +74,7 @@ def test_rounding_table_at_every_input_word(fmt, rounding):
     unit = RoundingTable(fmt, rounding)
     words = list(itertools.product(range(2**unit.magnitude_bits), (0, 1), (0, 1)))
     found = evaluate(unit, [unit.magnitude, unit.sticky, unit.sign], [unit.code], words)
-    units = [half.integer_unit / 2 for half in halves(fmt)]
+    units = [half.quantum / 2 for half in halves(fmt)]
     quotients = [
         (magnitude + sticky / 4) * units[-1 if sign else 0] * (-1) ** sign
         for magnitude, sticky, sign in words

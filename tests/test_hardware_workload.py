@@ -16,7 +16,7 @@ from fpqvar_lab.hardware.accelerator import (
     workload,
 )
 from fpqvar_lab.method import RECIPES, ptq
-from fpqvar_lab.quantization import read_quantizer
+from fpqvar_lab.quantization import Quantizer
 from fpqvar_lab.var import VARConfig, VQVAEConfig
 from fpqvar_lab.var.operations import QUANTIZED_LAYERS, by_layer, total, transformer_operations
 
@@ -78,7 +78,7 @@ def test_unquantized_bytes_are_those_of_the_closed_counts(preset):
     assert sum(work.cache_written_bytes for work in works) == 2 * (written - last)
 
 
-SPELLED = (
+TEXTS = (
     "E2M1 per-group-128",
     "E2M1 per-group-128 scale-dtype=bfloat16",
     "E2M3 per-token",
@@ -90,10 +90,10 @@ SPELLED = (
 )
 
 
-@pytest.mark.parametrize("spelled", SPELLED)
-def test_stored_bytes_are_those_of_a_stored_tensor(spelled):
+@pytest.mark.parametrize("text", TEXTS)
+def test_stored_bytes_are_those_of_a_stored_tensor(text):
     """Oracle: the packed tensor itself."""
-    quantizer = read_quantizer(spelled)
+    quantizer = Quantizer.from_text(text)
     x = torch.randn(24, 256, generator=torch.Generator().manual_seed(0))
     assert stored_bytes(quantizer, 24, 256) == quantizer.quantize(x).nbytes
 

@@ -53,7 +53,7 @@ def test_integer_dot_products_times_scales_equal_float64_products(fmt, scale_dty
     total = torch.zeros(6, 5, 4, dtype=torch.float64)
     for a in inputs.integer_codes(x):
         scales = a.scales.double()[:, None] * w.scales.double()[None]
-        total += group_dots(a, w).double() * (a.unit * w.unit) * scales
+        total += group_dots(a, w).double() * (a.quantum * w.quantum) * scales
     left = inputs(x).double().view(6, 1, 4, GROUP)
     right = weights(weight).double().view(1, 5, 4, GROUP)
     assert torch.equal(total, (left * right).sum(-1))
@@ -66,14 +66,14 @@ def test_with_float32_scales_the_identity_holds_in_rational_arithmetic():
     dots = group_dots(a, w)
     for i, j in itertools.product(range(2), range(2)):
         scale_a, scale_w = Fraction(a.scales[i, 0].item()), Fraction(w.scales[j, 0].item())
-        unit = Fraction(a.unit) * Fraction(w.unit)
+        unit = Fraction(a.quantum) * Fraction(w.quantum)
         exact = int(dots[i, j, 0]) * unit * scale_a * scale_w
         by_levels = sum(
             Fraction(left.item())
-            * Fraction(a.unit)
+            * Fraction(a.quantum)
             * scale_a
             * Fraction(right.item())
-            * Fraction(w.unit)
+            * Fraction(w.quantum)
             * scale_w
             for left, right in zip(a.values[i], w.values[j], strict=True)
         )
@@ -95,7 +95,7 @@ def test_planes_add_up_to_the_values(fmt):
         values = plane.values.double()
         if plane.zero_points is not None:
             values -= plane.zero_points[:, None].double()
-        total += values * plane.unit * plane.scales[:, None].double()
+        total += values * plane.quantum * plane.scales[:, None].double()
     assert torch.equal(total, q(x).double())
 
 
@@ -110,7 +110,7 @@ def test_units_and_dtypes_are_the_smallest_that_fit():
         (MIN_MAX, 1.0, torch.int8),
     ):
         (plane,) = Quantizer(fmt, PER_TOKEN).integer_codes(x)
-        assert (plane.unit, plane.values.dtype) == (unit, dtype)
+        assert (plane.quantum, plane.values.dtype) == (unit, dtype)
     grid = GridFormat((0, 1e-30, 1e30))
     with pytest.raises(ValueError, match="64 bits"):
         Quantizer(grid, PER_TOKEN).integer_codes(x)
@@ -122,7 +122,7 @@ def test_dual_planes_do_not_overlap_and_have_their_own_scales():
     assert ((negative.values == 0) | (positive.values == 0)).all()
     assert (negative.values <= 0).all()
     assert (positive.values >= 0).all()
-    assert (negative.unit, positive.unit) == (0.25, 0.5)
+    assert (negative.quantum, positive.quantum) == (0.25, 0.5)
     assert torch.equal(positive.scales, x.amax(-1) / 6)
 
 
@@ -131,13 +131,14 @@ def test_with_a_power_of_two_ratio_one_accumulator_serves_both_halves():
     inputs = Quantizer(DUAL_FP4_POW2, per_group(GROUP), scale_dtype=ScaleDtype.FLOAT16)
     weights = Quantizer(E2M1, per_group(GROUP), scale_dtype=ScaleDtype.FLOAT16)
     (negative, positive), (w,) = inputs.integer_codes(x), weights.integer_codes(weight)
-    ratio = negative.scales.double() * negative.unit / (positive.scales.double() * positive.unit)
+    steps = [plane.scales.double() * plane.quantum for plane in (negative, positive)]
+    ratio = steps[0] / steps[1]
     shift = torch.log2(ratio)
     assert torch.equal(shift, shift.round())
     least = shift.clamp_max(0)
     below = group_dots(negative, w) << (shift - least).long()[:, None]
     above = group_dots(positive, w) << (-least).long()[:, None]
-    unit = positive.unit * w.unit * torch.exp2(least)[:, None]
+    unit = positive.quantum * w.quantum * torch.exp2(least)[:, None]
     scales = positive.scales.double()[:, None] * w.scales.double()[None]
     expected = (inputs(x).double()[:, None] * weights(weight).double()[None]).sum(-1)
     assert torch.equal(((below + above) * unit * scales)[..., 0], expected)

@@ -358,7 +358,7 @@ def test_values_are_the_same_with_and_without_gradient():
 def test_clipped_elements_get_no_gradient_unless_asked(fmt):
     x = torch.tensor([[1.0, 2.0, 3.0, 100.0, -50.0, -0.5]])
     narrow = Quantizer(fmt, PER_TOKEN).scales(x.clamp(-0.5, 3))
-    for gradient, expected in (("inside", [1, 1, 1, 0, 0, 1]), ("everywhere", [1] * 6)):
+    for gradient, expected in (("clipped", [1, 1, 1, 0, 0, 1]), ("everywhere", [1] * 6)):
         leaf = x.clone().requires_grad_()
         Quantizer(fmt, PER_TOKEN, gradient=gradient)(leaf, narrow).sum().backward()
         assert leaf.grad is not None

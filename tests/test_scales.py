@@ -30,10 +30,10 @@ def positive(count: int = 20000) -> torch.Tensor:
 
 
 def test_float32_scales_are_the_rounded_quotient():
-    peaks = positive()
-    expected = peaks.numpy() / np.float32(6)
+    amax = positive()
+    expected = amax.numpy() / np.float32(6)
     kept = expected < 5e37
-    ours = store(peaks, 6.0, ScaleDtype.FLOAT32).effective().numpy()
+    ours = store(amax, 6.0, ScaleDtype.FLOAT32).effective().numpy()
     assert np.array_equal(ours[kept], expected[kept])
 
 
@@ -50,10 +50,10 @@ def test_half_precision_scales_are_rounded_once_more(dtype, oracle):
 
 
 def test_e4m3_scales_are_relative_to_the_largest():
-    peaks = torch.tensor([6.0, 3.0, 1.7, 0.001, 0.0]) * 1.1
-    stored = store(peaks, 6.0, ScaleDtype.E4M3)
+    amax = torch.tensor([6.0, 3.0, 1.7, 0.001, 0.0]) * 1.1
+    stored = store(amax, 6.0, ScaleDtype.E4M3)
     assert stored.tensor_scale is not None
-    relative = (peaks / 6).numpy() / stored.tensor_scale.numpy()
+    relative = (amax / 6).numpy() / stored.tensor_scale.numpy()
     expected = relative.astype(ml_dtypes.float8_e4m3fn)
     assert stored.values[0].float() == 448
     assert np.array_equal(stored.values.view(torch.uint8).numpy(), expected.view(np.uint8))
@@ -61,11 +61,11 @@ def test_e4m3_scales_are_relative_to_the_largest():
 
 
 def test_power_of_two_scales_follow_the_mx_rule():
-    peaks = positive()
-    exponents = np.floor(np.log2(peaks.double().numpy())) - 2
+    amax = positive()
+    exponents = np.floor(np.log2(amax.double().numpy())) - 2
     expected = np.exp2(np.clip(exponents, -127, 127)).astype(np.float32)
-    stored = store(peaks, 6.0, ScaleDtype.POWER_OF_TWO)
-    kept = peaks.numpy() < 2.0**125
+    stored = store(amax, 6.0, ScaleDtype.POWER_OF_TWO)
+    kept = amax.numpy() < 2.0**125
     assert stored.values.dtype == torch.uint8
     assert np.array_equal(stored.effective().numpy()[kept], expected[kept])
 
@@ -85,8 +85,8 @@ def test_zero_peaks_scale_nothing(dtype):
 @pytest.mark.parametrize("dtype", ScaleDtype)
 @pytest.mark.parametrize("largest", [1.75, 6.0, 7.0, 127.0, 114688.0])
 def test_the_largest_level_times_a_scale_is_finite(dtype, largest):
-    peaks = torch.tensor([torch.finfo(torch.float32).max, 1.0])
-    assert torch.isfinite(store(peaks, largest, dtype).effective() * largest).all()
+    amax = torch.tensor([torch.finfo(torch.float32).max, 1.0])
+    assert torch.isfinite(store(amax, largest, dtype).effective() * largest).all()
 
 
 def test_shifts_are_the_least_that_reach():

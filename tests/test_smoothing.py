@@ -71,17 +71,17 @@ def test_output_error_is_what_numpy_computes():
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])
 def test_smoothquant_follows_its_formula(alpha):
     (x, *_), weight = problem()
-    peaks = x.abs().amax(0)
-    ours = smoothquant_scale(peaks, weight, alpha).numpy()
+    amax = x.abs().amax(0)
+    ours = smoothquant_scale(amax, weight, alpha).numpy()
     # The paper divides x by max|x|^alpha / max|W|^(1 - alpha).
-    theirs = 1 / (peaks.numpy() ** alpha / np.abs(weight.numpy()).max(0) ** (1 - alpha))
+    theirs = 1 / (amax.numpy() ** alpha / np.abs(weight.numpy()).max(0) ** (1 - alpha))
     np.testing.assert_allclose(ours, theirs / np.exp(np.log(theirs).mean()), rtol=1e-5)
 
 
 def test_smoothquant_copes_with_channels_of_zeros():
-    peaks, weight = torch.rand(CHANNELS) + 0.1, draw(8, CHANNELS)
-    peaks[3], weight[:, 5] = 0, 0
-    scale = smoothquant_scale(peaks, weight)
+    amax, weight = torch.rand(CHANNELS) + 0.1, draw(8, CHANNELS)
+    amax[3], weight[:, 5] = 0, 0
+    scale = smoothquant_scale(amax, weight)
     assert torch.isfinite(scale).all()
     assert (scale > 0).all()
 

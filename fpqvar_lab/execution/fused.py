@@ -40,8 +40,8 @@ def transform_and_quantize(x: Tensor, transform: GroupHadamard, quantizer: Quant
     for part in parts:
         torch._dynamo.maybe_mark_dynamic(part, 0)
     assert isinstance(quantizer.scheme, Symmetric)
-    values, peaks = _kernel(quantizer.scheme, transform.group)(*parts)
-    if not math.isfinite(peaks.amax().item()):
+    values, amax = _kernel(quantizer.scheme, transform.group)(*parts)
+    if not math.isfinite(amax.amax().item()):
         return quantizer(transform(x))  # which says what is wrong
     return values.reshape(x.shape)
 
@@ -84,9 +84,9 @@ def _signed_factor(transform: GroupHadamard) -> Tensor:
 def _kernel(scheme: Symmetric, group: int) -> compiled.Kernel:
     def add_up_and_quantize(*parts: Tensor) -> tuple[Tensor, Tensor]:
         sums = _butterfly(list(parts))
-        peaks = functools.reduce(torch.maximum, [part.abs() for part in sums]).amax(-1)
-        columns = scheme.columns(scheme.store((peaks,), ScaleDtype.FLOAT32))
-        return torch.cat([scheme.quantize(part, *columns) for part in sums], -1), peaks
+        amax = functools.reduce(torch.maximum, [part.abs() for part in sums]).amax(-1)
+        columns = scheme.columns(scheme.store((amax,), ScaleDtype.FLOAT32))
+        return torch.cat([scheme.quantize(part, *columns) for part in sums], -1), amax
 
     return compiled.Kernel(add_up_and_quantize)
 

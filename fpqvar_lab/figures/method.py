@@ -13,9 +13,9 @@ from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMetho
 
 from fpqvar_lab.evaluation import Estimate
 from fpqvar_lab.figures.style import COLOURS, FAINT, INK, LAYER_COLOURS, WIDTH, step_colour
-from fpqvar_lab.formats import DualFormat
+from fpqvar_lab.formats import DualFormat, format_to_text
 from fpqvar_lab.method import LayerRecipe, Recipe
-from fpqvar_lab.quantization import Quantizer, spell_format
+from fpqvar_lab.quantization import Quantizer
 
 _SLOT, _HALF = 0.755, 0.33  # inches between the middles of two boxes, and half a box
 _PLAIN = "#EEEEEE"
@@ -231,7 +231,7 @@ def _attention_row(axis: Axes, y: float, rules: Rules, kv: Quantizer | None) -> 
     _before(axis, y, rules["mat_qkv"], first=1)
     _layer(axis, 4, y, "mat_qkv", rules["mat_qkv"])
     _box(axis, 5, y, "attention", LAYER_COLOURS["attention"])
-    cache = "16 bits" if kv is None else spell_format(kv.format)
+    cache = "16 bits" if kv is None else format_to_text(kv.format)
     _box(axis, 5, y - 0.68, f"KV cache\n{cache}", _PLAIN if kv is None else COLOURS["fp"])
     middle = _x(5)
     axis.annotate("", (middle, y - 0.25), (middle, y - 0.43), arrowprops=_arrow("<->"))
@@ -274,7 +274,7 @@ def _quantizer(
     if isinstance(fmt, DualFormat):
         name += f"\n{fmt.negative}|\n{fmt.positive}"
     else:
-        name += f"\n{spell_format(fmt)}"
+        name += f"\n{format_to_text(fmt)}"
     _box(axis, slot, y, name, COLOURS["dual" if isinstance(fmt, DualFormat) else "fp"])
 
 
@@ -290,7 +290,7 @@ def _layer(axis: Axes, slot: int, y: float, name: str, rule: LayerRecipe | None)
         sign for sign, used in (("/ λ", rule.scaling != "none"), ("R", rule.hadamard)) if used
     ]
     text = "W " + " ".join(folded) if folded else "W"
-    _tag(axis, slot, y, f"{text}\n{spell_format(rule.weight.format)}", LAYER_COLOURS[name])
+    _tag(axis, slot, y, f"{text}\n{format_to_text(rule.weight.format)}", LAYER_COLOURS[name])
 
 
 def _x(slot: float) -> float:

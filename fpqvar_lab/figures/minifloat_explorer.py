@@ -33,7 +33,7 @@ def minifloat_explorer(samples: Mapping[str, Tensor]) -> Interactive:
     if not samples:
         raise ValueError("samples is empty; give at least one tensor")
     data = json.dumps([{"name": name, "values": _text(x)} for name, x in samples.items()])
-    options = (f'<option value="{place}">{name}</option>' for place, name in enumerate(samples))
+    options = (f'<option value="{index}">{name}</option>' for index, name in enumerate(samples))
     html = Template(_HTML).substitute(
         name="minifloats-" + hashlib.sha256(data.encode()).hexdigest()[:10],
         data=data,
@@ -51,8 +51,8 @@ def quantiles_of(values: Tensor) -> Tensor:
         values: any shape, with at least `QUANTILES` elements.
     """
     ordered = values.flatten().double().sort().values
-    places = (torch.arange(QUANTILES) + 0.5) / QUANTILES * len(ordered)
-    chosen = ordered[places.long()]
+    indices = (torch.arange(QUANTILES) + 0.5) / QUANTILES * len(ordered)
+    chosen = ordered[indices.long()]
     return (chosen / chosen.square().mean().sqrt()).float()
 
 

@@ -40,6 +40,7 @@ from fpqvar_lab.formats.rounding import (
     round_halves,
     round_to_integer,
 )
+from fpqvar_lab.formats.text import format_from_text, format_to_text
 from fpqvar_lab.formats.types import (
     DualFormat,
     FloatFormat,
@@ -84,6 +85,8 @@ __all__ = [
     "decode",
     "encode",
     "encode_levels",
+    "format_from_text",
+    "format_to_text",
     "negative_mask",
     "pack",
     "packed_size",

@@ -38,8 +38,8 @@ class _Signed:
         return -self.max
 
     @property
-    def smallest(self) -> float:
-        """The smallest level above zero."""
+    def smallest_subnormal(self) -> float:
+        """The smallest level above zero, a subnormal where the format has any."""
         return self.magnitudes.levels[1]
 
     @property
@@ -57,9 +57,9 @@ class _Signed:
         return tuple((levels[i], steps[i]) for i in starts)
 
     @property
-    def integer_unit(self) -> float:
+    def quantum(self) -> float:
         """The largest power of two of which every level is a whole multiple."""
-        return _integer_unit(self.magnitudes.levels)
+        return _quantum(self.magnitudes.levels)
 
 
 def _standard_bias(exponent_bits: int) -> int:
@@ -75,17 +75,17 @@ class FloatFormat(_Signed):
         mantissa_bits: width of the fraction field, 0 or more; at most 8 bits in all.
         bias: of the exponent; `2^(exponent_bits - 1) - 1` by default, and 1 when `exponent_bits` is
             1, which makes E1M2 the grid 0, 0.25, ..., 1.75.
-        reserved: how many of the highest magnitude codes are no numbers (1 in OCP's E4M3, 4 in
+        num_high_nans: how many of the highest magnitude codes are no numbers (1 in OCP's E4M3, 4 in
             E5M2).
 
     Raises:
-        ValueError: when the widths, the bias or `reserved` do not describe such a format.
+        ValueError: when the widths, the bias or `num_high_nans` do not describe such a format.
     """
 
     exponent_bits: int
     mantissa_bits: int
     bias: int | None = None
-    reserved: int = 0
+    num_high_nans: int = 0
 
     def __post_init__(self) -> None:
         if self.exponent_bits < 1 or self.mantissa_bits < 0 or self.bits > MAX_BITS:
@@ -96,8 +96,8 @@ class FloatFormat(_Signed):
         if self.bias is None:
             object.__setattr__(self, "bias", _standard_bias(self.exponent_bits))
         codes = 2 ** (self.bits - 1)
-        if not 0 <= self.reserved <= codes - 2:
-            raise ValueError(f"reserved {self.reserved} is not in 0 ... {codes - 2}")
+        if not 0 <= self.num_high_nans <= codes - 2:
+            raise ValueError(f"num_high_nans {self.num_high_nans} is not in 0 ... {codes - 2}")
         # Kept well inside float32, so that every level and every quotient by a step is exact.
         if self._lowest - self.mantissa_bits < -100 or self.max >= 2.0**100:
             raise ValueError(f"bias {self.bias} puts levels outside 2^-100 ... 2^100")
@@ -115,7 +115,7 @@ class FloatFormat(_Signed):
     @property
     def magnitudes(self) -> Magnitudes:
         """The non-negative levels, in the form that rounds to them."""
-        count = 2 ** (self.bits - 1) - self.reserved
+        count = 2 ** (self.bits - 1) - self.num_high_nans
         if self.exponent_bits == 1:
             return Uniform(2.0 ** (self._lowest - self.mantissa_bits), count)
         return Binades(self._lowest, self.mantissa_bits, count)
@@ -123,7 +123,7 @@ class FloatFormat(_Signed):
     def __repr__(self) -> str:
         standard = _standard_bias(self.exponent_bits)
         options = [f"bias={self.bias}"] if self.bias != standard else []
-        options += [f"reserved={self.reserved}"] if self.reserved else []
+        options += [f"num_high_nans={self.num_high_nans}"] if self.num_high_nans else []
         suffix = f"({', '.join(options)})" if options else ""
         return f"E{self.exponent_bits}M{self.mantissa_bits}{suffix}"
 
@@ -260,9 +260,9 @@ class DualFormat:
         return -self.negative.max
 
     @property
-    def smallest(self) -> float:
-        """The smaller of the two halves' smallest levels."""
-        return min(self.negative.smallest, self.positive.smallest)
+    def smallest_subnormal(self) -> float:
+        """The smallest level above zero of the two halves, each in units of its own scale."""
+        return min(self.negative.smallest_subnormal, self.positive.smallest_subnormal)
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -283,7 +283,7 @@ class DualFormat:
 Format = SignedFormat | DualFormat
 
 
-def _integer_unit(levels: Iterable[float]) -> float:
+def _quantum(levels: Iterable[float]) -> float:
     ratios = [value.as_integer_ratio() for value in levels]
     denominator = max(bottom for _, bottom in ratios)
     common = math.gcd(*(top * (denominator // bottom) for top, bottom in ratios))

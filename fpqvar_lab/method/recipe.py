@@ -15,8 +15,10 @@ import tomli_w
 
 from fpqvar_lab.formats import (
     Format,
+    format_from_text,
+    format_to_text,
 )
-from fpqvar_lab.quantization import Quantizer, read_format, read_quantizer, spell, spell_format
+from fpqvar_lab.quantization import Quantizer
 
 Scaling = Literal["none", "smoothquant", "galt"]
 CacheMode = Literal["once", "released"]
@@ -119,9 +121,9 @@ class Recipe:
             "tuning_steps": self.tuning_steps,
         }
         if self.kv is not None:
-            content |= {"kv": spell(self.kv), "kv_mode": self.kv_mode}
+            content |= {"kv": self.kv.to_text(), "kv_mode": self.kv_mode}
         if self.candidates:
-            content["candidates"] = [spell_format(fmt) for fmt in self.candidates]
+            content["candidates"] = [format_to_text(fmt) for fmt in self.candidates]
         content["layers"] = [_to_table(pattern, rule) for pattern, rule in self.layers]
         return tomli_w.dumps(content)
 
@@ -131,7 +133,7 @@ class Recipe:
         rows = [head, *(_to_row(pattern, rule) for pattern, rule in self.layers)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        cache = "16 bits" if self.kv is None else f"{spell(self.kv)}, {self.kv_mode}"
+        cache = "16 bits" if self.kv is None else f"{self.kv.to_text()}, {self.kv_mode}"
         return "\n".join([f"{self.name}: {self.description}", *lines, f"KV cache: {cache}"])
 
 
@@ -148,14 +150,14 @@ def read_recipe(text: str) -> Recipe:
     if missing := {"name", "layers"} - content.keys():
         raise ValueError(f"recipe lacks {min(missing)!r}")
     content["layers"] = tuple(_from_table(table) for table in content["layers"])
-    content["candidates"] = tuple(read_format(name) for name in content.get("candidates", ()))
+    content["candidates"] = tuple(format_from_text(name) for name in content.get("candidates", ()))
     if "kv" in content:
-        content["kv"] = read_quantizer(content["kv"])
+        content["kv"] = Quantizer.from_text(content["kv"])
     return Recipe(**({"description": ""} | content))
 
 
 def _to_table(pattern: str, rule: LayerRecipe) -> dict[str, Any]:
-    table = {"pattern": pattern, "weight": spell(rule.weight), "input": spell(rule.input)}
+    table = {"pattern": pattern, "weight": rule.weight.to_text(), "input": rule.input.to_text()}
     options = {"hadamard": rule.hadamard, "scaling": rule.scaling, "compensate": rule.compensate}
     defaults = {"hadamard": None, "scaling": "none", "compensate": False}
     return table | {key: value for key, value in options.items() if value != defaults[key]}
@@ -168,7 +170,7 @@ def _from_table(table: Mapping[str, Any]) -> tuple[str, LayerRecipe]:
     if missing := {"pattern", "weight", "input"} - table.keys():
         raise ValueError(f"a layer lacks {min(missing)!r}")
     fields = {key: value for key, value in table.items() if key != "pattern"}
-    fields |= {key: read_quantizer(table[key]) for key in ("weight", "input")}
+    fields |= {key: Quantizer.from_text(table[key]) for key in ("weight", "input")}
     return table["pattern"], LayerRecipe(**cast(Any, fields))
 
 
@@ -176,7 +178,7 @@ def _to_row(pattern: str, rule: LayerRecipe) -> tuple[str, ...]:
     hadamard = "-" if rule.hadamard is None else str(rule.hadamard)
     scaling = "-" if rule.scaling == "none" else rule.scaling
     compensated = "yes" if rule.compensate else "-"
-    return pattern, spell(rule.weight), spell(rule.input), hadamard, scaling, compensated
+    return pattern, rule.weight.to_text(), rule.input.to_text(), hadamard, scaling, compensated
 
 
 # The named recipes

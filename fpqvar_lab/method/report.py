@@ -6,7 +6,6 @@ from torch import nn
 
 from fpqvar_lab.method.linear import QuantLinear
 from fpqvar_lab.method.quantized_var import QuantizedVAR
-from fpqvar_lab.quantization import spell
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,8 @@ def report(model: QuantizedVAR) -> Report:
                     shape,
                     2 * shape[0] * shape[1],
                     weight.nbytes,
-                    spell(weight.quantizer),
-                    spell(module.input_quantizer),
+                    weight.quantizer.to_text(),
+                    module.input_quantizer.to_text(),
                 )
             )
         elif isinstance(module, nn.Linear):

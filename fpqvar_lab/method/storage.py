@@ -17,7 +17,7 @@ from fpqvar_lab.files import replacing
 from fpqvar_lab.method.linear import QuantLinear
 from fpqvar_lab.method.quantized_var import QuantizedVAR
 from fpqvar_lab.method.recipe import read_recipe
-from fpqvar_lab.quantization import read_quantizer, spell
+from fpqvar_lab.quantization import Quantizer
 from fpqvar_lab.var import VARConfig, read_metadata, read_state
 
 _FORMAT = "fpqvar-lab quantized VAR 1"
@@ -33,7 +33,7 @@ def save_quantized(
         file: to write.
         metadata: further strings to keep in it.
     """
-    inputs = {name: spell(m.input_quantizer) for name, m in model.quantized_layers().items()}
+    inputs = {name: m.input_quantizer.to_text() for name, m in model.quantized_layers().items()}
     description = {
         "format": _FORMAT,
         "config": json.dumps(asdict(model.config)),
@@ -73,7 +73,8 @@ def load_quantized(file: Path | str, *, device: str | torch.device = "cpu") -> Q
     with torch.device("meta"):
         model = QuantizedVAR(VARConfig(**fields), read_recipe(metadata["recipe"]))
     for name, text in json.loads(metadata["inputs"]).items():
-        model.set_submodule(name, QuantLinear.from_state(state, read_quantizer(text), f"{name}."))
+        layer = QuantLinear.from_state(state, Quantizer.from_text(text), f"{name}.")
+        model.set_submodule(name, layer)
     try:
         model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:

@@ -28,7 +28,6 @@ from fpqvar_lab.quantization.scales import (
     store,
 )
 from fpqvar_lab.quantization.schemes import Scales, Symmetric
-from fpqvar_lab.quantization.text import read_format, read_quantizer, spell, spell_format
 
 __all__ = [
     "ABSMAX",
@@ -51,11 +50,7 @@ __all__ = [
     "per_group",
     "percentile",
     "ratio",
-    "read_format",
-    "read_quantizer",
     "shift_up",
     "shifted",
-    "spell",
-    "spell_format",
     "store",
 ]

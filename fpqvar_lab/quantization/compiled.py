@@ -71,7 +71,7 @@ def find_extremes(rows: Tensor) -> Columns:
 def quantize_with(scheme: Scheme, rows: Tensor, columns: Columns) -> Tensor:
     """The values of rows (r, n) quantized with scales that are given as columns (r, 1).
 
-    How scales follow from the peaks is not compiled: they are few, and their storage takes care.
+    How scales follow from each row's amax is not compiled: scales are few.
     """
     length = rows.shape[1]
     for tensor in (rows, *columns):

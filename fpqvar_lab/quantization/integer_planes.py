@@ -15,20 +15,20 @@ from fpqvar_lab.quantization.schemes import Affine, Columns, Dual, Scheme
 
 @dataclass(frozen=True, eq=False)
 class IntegerPlane:
-    """One integer operand: `(values - zero_points) * unit * scales` is what it stands for.
+    """One integer operand: `(values - zero_points) * quantum * scales` is what it stands for.
 
     A dual format has two planes, whose sum is the tensor: an element that is not of a plane's half
     is 0 there.
 
     Args:
         values: in the shape of the tensor; int8 where they fit, else int16, int32 or int64.
-        unit: a power of two.
+        quantum: what an integer of one stands for, a power of two.
         scales: float32, in the granularity's `scale_shape`.
         zero_points: int8 in the same shape; only for min-max quantization.
     """
 
     values: Tensor
-    unit: float
+    quantum: float
     scales: Tensor
     zero_points: Tensor | None = None
 
@@ -49,9 +49,8 @@ def integer_planes(scheme: Scheme, levels: Tensor, columns: Columns) -> tuple[In
 
 
 def _plane(fmt: SignedFormat, levels: Tensor, scale: Tensor) -> IntegerPlane:
-    unit = fmt.integer_unit
-    integers = levels.double() / unit
-    return IntegerPlane(integers.to(_narrowest(fmt.max / unit)), unit, scale)
+    integers = levels.double() / fmt.quantum
+    return IntegerPlane(integers.to(_narrowest(fmt.max / fmt.quantum)), fmt.quantum, scale)
 
 
 def _narrowest(largest: float) -> torch.dtype:

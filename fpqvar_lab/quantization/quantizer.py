@@ -34,7 +34,7 @@ from fpqvar_lab.formats import (
 )
 from fpqvar_lab.formats import require_float as _require_float
 from fpqvar_lab.formats import types as format_types
-from fpqvar_lab.quantization import compiled, granularity, scales
+from fpqvar_lab.quantization import compiled, granularity, scales, text
 from fpqvar_lab.quantization.blocks import map_elements
 from fpqvar_lab.quantization.granularity import (
     Granularity,
@@ -65,7 +65,7 @@ class Quantizer:
         scale: how its size is chosen: `ABSMAX`, `MSE`, `percentile(99.9)` or `ratio(0.9)`.
         rounding: where exact ties go.
         scale_dtype: in what form scales are stored, and hence what values they take.
-        gradient: "inside" passes the gradient where rounding, not clipping, moved the value: up to
+        gradient: "clipped" passes the gradient where rounding, not clipping, moved the value: up to
             half a step beyond the largest level; clipped elements get 0. "everywhere" passes it to
             all. With absolute-maximum scales in float32 nothing is clipped, and the two are the
             same. No gradient flows through the scales.
@@ -80,13 +80,29 @@ class Quantizer:
     scale: ScaleMethod = ABSMAX
     rounding: Rounding = TIES_TO_EVEN
     scale_dtype: ScaleDtype = ScaleDtype.FLOAT32
-    gradient: Literal["inside", "everywhere"] = "inside"
+    gradient: Literal["clipped", "everywhere"] = "clipped"
     check: bool = True
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.gradient not in ("inside", "everywhere"):
-            raise ValueError(f"gradient {self.gradient!r}; use 'inside' or 'everywhere'")
+        if self.gradient not in ("clipped", "everywhere"):
+            raise ValueError(f"gradient {self.gradient!r}; use 'clipped' or 'everywhere'")
+
+    def to_text(self) -> str:
+        """The quantizer as a line of text: `E2M1 per-group-128 scale=mse`.
+
+        All of it is in the text but for `compile`.
+        """
+        return text.fields_to_text(vars(self))
+
+    @classmethod
+    def from_text(cls, line: str) -> "Quantizer":
+        """The quantizer of a text such as `INT4 per-channel` or `E2M1 per-group-128 scale=mse`.
+
+        Raises:
+            ValueError: when a word is not understood; the message says what is.
+        """
+        return cls(**text.fields_from_text(line))
 
     @property
     def scheme(self) -> Scheme:
@@ -174,15 +190,15 @@ class Quantizer:
         return scales
 
     def _scales_of(self, rows: Tensor) -> Scales:
-        return self.scheme.store(self._peaks(rows), self.scale_dtype)
+        return self.scheme.store(self._amax(rows), self.scale_dtype)
 
-    def _peaks(self, rows: Tensor) -> Columns:
+    def _amax(self, rows: Tensor) -> Columns:
         limits = self._extremes(rows)
         if self.check:
             _require_finite(*limits)
         if isinstance(self.scale, AbsMax):
             return self.scheme.absmax(*limits)
-        return self.scheme.peaks(rows, self.scale, self.scale_dtype)
+        return self.scheme.search_amax(rows, self.scale, self.scale_dtype)
 
     def _extremes(self, rows: Tensor) -> Columns:
         return compiled.find_extremes(rows) if self._compiles(rows) else extremes(rows)
@@ -198,15 +214,15 @@ class Quantizer:
         zero_points = plane.zero_points
         return IntegerPlane(
             self.granularity.restore(plane.values, shape),
-            plane.unit,
+            plane.quantum,
             plane.scales.reshape(scale_shape),
             None if zero_points is None else zero_points.reshape(scale_shape),
         )
 
-    def _inside(self, x: Tensor, scales: Scales | None) -> Tensor:
+    def _clip_mask(self, x: Tensor, scales: Scales | None) -> Tensor:
         rows, _, columns = self._prepared(x, scales)
-        inside = map_elements(self.scheme.inside, rows, columns, torch.bool)
-        return self.granularity.restore(inside, x.shape)
+        mask = map_elements(self.scheme.clip_mask, rows, columns, torch.bool)
+        return self.granularity.restore(mask, x.shape)
 
     def _never_clips(self, scales: Scales | None) -> bool:
         if self.gradient == "everywhere":
@@ -218,22 +234,23 @@ class Quantizer:
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, quantizer: Quantizer, scales: Scales | None) -> Tensor:
-        ctx.inside = None if quantizer._never_clips(scales) else quantizer._inside(x, scales)
+        ctx.mask = None if quantizer._never_clips(scales) else quantizer._clip_mask(x, scales)
         return quantizer._values(x, scales)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = gradients
-        return gradient if ctx.inside is None else gradient * ctx.inside, None, None
+        return gradient if ctx.mask is None else gradient * ctx.mask, None, None
 
 
-def _require_finite(*peaks: Tensor) -> None:
+def _require_finite(*amax: Tensor) -> None:
     # The largest shows both: a NaN makes it NaN. (One reduction, where isfinite takes several.)
-    if not all(math.isfinite(peak.amax().item()) for peak in peaks):
+    if not all(math.isfinite(largest.amax().item()) for largest in amax):
         raise ValueError("x holds NaN or infinity; clean it, or pass check=False")
 
 
 _MODULES = (format_types, granularity, rounding, scales)
+_RENAMED = {"reserved": "num_high_nans"}
 _SCALE_TENSORS = ("scales", "tensor_scale", "negative_scales", "negative_tensor_scale")
 
 
@@ -385,7 +402,11 @@ def _build(description: Any) -> Any:
         return tuple(description)
     if not isinstance(description, dict):
         return description
+    # The first edition's names, in files that it wrote.
+    description = {_RENAMED.get(name, name): entry for name, entry in description.items()}
     arguments = {name: _build(entry) for name, entry in description.items() if name != "kind"}
+    if arguments.get("gradient") == "inside":
+        arguments["gradient"] = "clipped"
     return _kinds()[description["kind"]](**arguments)
 
 

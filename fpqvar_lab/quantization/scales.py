@@ -1,7 +1,8 @@
 """How scales are stored (float32 down to a power of two) and how their size is chosen.
 
-A scale maps a peak magnitude of a row on the largest level of the format. `store` rounds the
-quotient of the two to what the storage can hold; the methods `AbsMax` etc. choose the peak.
+A scale maps an amax, the largest magnitude of a row or a clipped one, on the largest level of the
+format. `store` rounds the quotient of the two to what the storage can hold; the methods `AbsMax`
+etc. choose the amax.
 Sources: E4M3 scales under a tensor scale, NVFP4 (NVIDIA); power-of-two scales, OCP Microscaling
 Formats v1.0, section 6.3.
 """
@@ -25,7 +26,7 @@ class ScaleDtype(enum.Enum):
     """In what form scales are kept.
 
     `E4M3` is NVFP4's: OCP E4M3 values (at most 448) relative to one float32 scale for the tensor.
-    `POWER_OF_TWO` is MX's: one byte, the exponent with bias 127. It brings the peak into the binade
+    `POWER_OF_TWO` is MX's: one byte, the exponent with bias 127. It brings the amax into the binade
     of the largest level, so what then lies beyond that level saturates (in E2M1, from 6 to 8). The
     others round to nearest, ties to even. A scale too small for its storage becomes zero, and so
     does what it scales; one too large becomes the largest, and values saturate.
@@ -63,26 +64,26 @@ class StoredScale:
         return StoredScale(self.values.reshape(shape), self.tensor_scale)
 
 
-def divide(peak: Tensor, largest: float) -> Tensor:
-    """`peak / largest`, correctly rounded on every device, and kept finite times `largest`.
+def divide(amax: Tensor, largest: float) -> Tensor:
+    """`amax / largest`, correctly rounded on every device, and kept finite times `largest`.
 
-    CUDA multiplies by the reciprocal when a Python number divides, hence the tensor. The peak of a
+    CUDA multiplies by the reciprocal when a Python number divides, hence the tensor. The amax of a
     half without elements can be -0.0, hence the magnitude.
     """
-    return (peak.abs() / torch.full_like(peak, largest)).clamp_max(LARGEST / largest)
+    return (amax.abs() / torch.full_like(amax, largest)).clamp_max(LARGEST / largest)
 
 
-def store(peak: Tensor, largest: float, dtype: ScaleDtype) -> StoredScale:
-    """Scales that map `peak` on `largest`, rounded to what the storage holds.
+def store(amax: Tensor, largest: float, dtype: ScaleDtype) -> StoredScale:
+    """Scales that map `amax` on `largest`, rounded to what the storage holds.
 
     Args:
-        peak: magnitudes, not negative; any shape, float32 or float64.
+        amax: magnitudes, not negative; any shape, float32 or float64.
         largest: the level to map them on.
         dtype: the storage.
     """
     if dtype is ScaleDtype.POWER_OF_TWO:
-        return StoredScale(_exponents(peak, largest))
-    scale = divide(peak, largest).float()
+        return StoredScale(_exponents(amax, largest))
+    scale = divide(amax, largest).float()
     if dtype is ScaleDtype.E4M3:
         return _store_e4m3(scale)
     if dtype is ScaleDtype.FLOAT16:
@@ -96,11 +97,11 @@ def _store_e4m3(scale: Tensor) -> StoredScale:
     return StoredScale(round_to(scale / divisor, E4M3FN).to(torch.float8_e4m3fn), tensor_scale)
 
 
-def _exponents(peak: Tensor, largest: float) -> Tensor:
+def _exponents(amax: Tensor, largest: float) -> Tensor:
     # frexp counts from [0.5, 1), floor(log2) from [1, 2); the difference cancels.
-    exponent = torch.frexp(peak).exponent - torch.frexp(torch.tensor(largest)).exponent.item()
+    exponent = torch.frexp(amax).exponent - torch.frexp(torch.tensor(largest)).exponent.item()
     smallest = -_E8M0_BIAS
-    exponent = torch.where(peak > 0, exponent, smallest)
+    exponent = torch.where(amax > 0, exponent, smallest)
     limit = torch.frexp(torch.tensor(LARGEST / largest)).exponent.item() - 1
     return (exponent.clamp(smallest, limit) + _E8M0_BIAS).to(torch.uint8)
 
@@ -151,8 +152,8 @@ class Percentile:
         if not 0 < self.percent <= 100:
             raise ValueError(f"percent {self.percent} is not in (0, 100]")
 
-    def peaks(self, magnitudes: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
-        """Peaks (rows,) of `magnitudes` (rows, n); `error` is not used."""
+    def amax(self, magnitudes: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
+        """The amax (rows,) of `magnitudes` (rows, n); `error` is not used."""
         descending = magnitudes.sort(-1, descending=True).values
         count = (magnitudes > 0).sum(-1, keepdim=True)
         rank = torch.ceil(count.double() * self.percent / 100).long()
@@ -177,23 +178,23 @@ class MseSearch:
         if not self.ratios or min(self.ratios) <= 0:
             raise ValueError(f"ratios {self.ratios} must be positive, and at least one")
 
-    def peaks(self, magnitudes: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
-        """Peaks (rows,) of `magnitudes` (rows, n), by `error(peaks) -> (rows,)`."""
+    def amax(self, magnitudes: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
+        """The amax (rows,) of `magnitudes` (rows, n) with the least `error(amax) -> (rows,)`."""
         largest = magnitudes.amax(-1)
         best = largest * self.ratios[0]
         if len(self.ratios) == 1:
             return best
         least = error(best)
         for ratio in self.ratios[1:]:
-            peaks = largest * ratio
-            errors = error(peaks)
-            best = torch.where(errors < least, peaks, best)
+            amax = largest * ratio
+            errors = error(amax)
+            best = torch.where(errors < least, amax, best)
             least = torch.minimum(errors, least)
         return best
 
 
-PeakSearch = Percentile | MseSearch
-ScaleMethod = AbsMax | PeakSearch
+AmaxSearch = Percentile | MseSearch
+ScaleMethod = AbsMax | AmaxSearch
 
 ABSMAX = AbsMax()
 MSE = MseSearch()

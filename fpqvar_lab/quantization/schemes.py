@@ -1,10 +1,10 @@
 """How the rows of a matrix, each with its own scale, are quantized: one format, two halves, or with
 an offset.
 
-A scheme goes from rows to peaks (`absmax` from the rows' extremes, `peaks` by a search), from peaks
-to stored `Scales`, from these to "columns" (float32 tensors of shape (rows, 1)), and with the
-columns from values to levels and back. All steps are pure, and all but `store` and `columns` are
-elementwise or row by row.
+A scheme goes from rows to the magnitudes that their scales are made for, the amax of each row
+(`absmax` from the rows' extremes, `search_amax` by a search); from these to stored `Scales`; from
+these to "columns" (float32 tensors of shape (rows, 1)); and with the columns from values to levels
+and back. All steps are pure, and all but `store` and `columns` are elementwise or row by row.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from fpqvar_lab.formats import (
 from fpqvar_lab.quantization.blocks import map_rows
 from fpqvar_lab.quantization.scales import (
     LARGEST,
-    PeakSearch,
+    AmaxSearch,
     ScaleDtype,
     StoredScale,
     divide,
@@ -80,22 +80,22 @@ class Symmetric:
     def absmax(self, below: Tensor, above: Tensor) -> Columns:
         return (torch.maximum(below, above),)
 
-    def peaks(self, rows: Tensor, method: PeakSearch, dtype: ScaleDtype) -> Columns:
-        return (map_rows(lambda block: self.peaks_of(block.abs(), method, dtype), rows),)
+    def search_amax(self, rows: Tensor, method: AmaxSearch, dtype: ScaleDtype) -> Columns:
+        return (map_rows(lambda block: self.search_block(block.abs(), method, dtype), rows),)
 
-    def peaks_of(self, magnitudes: Tensor, method: PeakSearch, dtype: ScaleDtype) -> Tensor:
-        # A tensor scale is not known before all peaks are: the search then assumes float32.
+    def search_block(self, magnitudes: Tensor, method: AmaxSearch, dtype: ScaleDtype) -> Tensor:
+        # A tensor scale is not known before every row's amax is: the search then assumes float32.
         searched = ScaleDtype.FLOAT32 if dtype is ScaleDtype.E4M3 else dtype
 
-        def error(peaks: Tensor) -> Tensor:
-            columns = self.columns(self.store((peaks,), searched))
+        def error(amax: Tensor) -> Tensor:
+            columns = self.columns(self.store((amax,), searched))
             difference = self.quantize(magnitudes, *columns) - magnitudes
             return difference.square().sum(-1, dtype=torch.float64)
 
-        return method.peaks(magnitudes, error)
+        return method.amax(magnitudes, error)
 
-    def store(self, peaks: Columns, dtype: ScaleDtype) -> Scales:
-        return Scales(store(peaks[0], self.format.max, dtype))
+    def store(self, amax: Columns, dtype: ScaleDtype) -> Scales:
+        return Scales(store(amax[0], self.format.max, dtype))
 
     def columns(self, scales: Scales) -> Columns:
         return (scales.main.effective().reshape(-1, 1),)
@@ -109,7 +109,7 @@ class Symmetric:
     def quantize(self, rows: Tensor, scale: Tensor) -> Tensor:
         return self.values(self.levels(rows, scale), scale)
 
-    def inside(self, rows: Tensor, scale: Tensor) -> Tensor:
+    def clip_mask(self, rows: Tensor, scale: Tensor) -> Tensor:
         return (rows / _divisor(scale)).abs() <= _limit(self.format)
 
 
@@ -137,13 +137,17 @@ class Dual:
     def absmax(self, below: Tensor, above: Tensor) -> Columns:
         return below, above
 
-    def peaks(self, rows: Tensor, method: PeakSearch, dtype: ScaleDtype) -> Columns:
-        below = map_rows(lambda block: self._below.peaks_of(_negative(block), method, dtype), rows)
-        above = map_rows(lambda block: self._above.peaks_of(_positive(block), method, dtype), rows)
-        return below, above
+    def search_amax(self, rows: Tensor, method: AmaxSearch, dtype: ScaleDtype) -> Columns:
+        def below(block: Tensor) -> Tensor:
+            return self._below.search_block(_negative(block), method, dtype)
 
-    def store(self, peaks: Columns, dtype: ScaleDtype) -> Scales:
-        below, above = peaks
+        def above(block: Tensor) -> Tensor:
+            return self._above.search_block(_positive(block), method, dtype)
+
+        return map_rows(below, rows), map_rows(above, rows)
+
+    def store(self, amax: Columns, dtype: ScaleDtype) -> Scales:
+        below, above = amax
         if self.format.scale_ratio == "power-of-two":
             return self._store_with_ratio(below, above, dtype)
         negative = store(below, self.format.negative.max, dtype)
@@ -180,9 +184,9 @@ class Dual:
     def quantize(self, rows: Tensor, below: Tensor, above: Tensor) -> Tensor:
         return self.values(self.levels(rows, below, above), below, above)
 
-    def inside(self, rows: Tensor, below: Tensor, above: Tensor) -> Tensor:
+    def clip_mask(self, rows: Tensor, below: Tensor, above: Tensor) -> Tensor:
         return torch.where(
-            rows < 0, self._below.inside(rows, below), self._above.inside(rows, above)
+            rows < 0, self._below.clip_mask(rows, below), self._above.clip_mask(rows, above)
         )
 
 
@@ -201,11 +205,11 @@ class Affine:
     def absmax(self, below: Tensor, above: Tensor) -> Columns:
         return below, above
 
-    def peaks(self, rows: Tensor, method: PeakSearch, dtype: ScaleDtype) -> Columns:
+    def search_amax(self, rows: Tensor, method: AmaxSearch, dtype: ScaleDtype) -> Columns:
         raise ValueError(f"scale {method}: min-max quantization has only ABSMAX")
 
-    def store(self, peaks: Columns, dtype: ScaleDtype) -> Scales:
-        below, above = peaks
+    def store(self, amax: Columns, dtype: ScaleDtype) -> Scales:
+        below, above = amax
         width = (below + above).clamp_max(torch.finfo(torch.float32).max)
         scale = store(width, self.format.max - self.format.min, dtype)
         lowest = torch.round(below / _divisor(scale.effective()))
@@ -226,7 +230,7 @@ class Affine:
     def quantize(self, rows: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
         return self.values(self.levels(rows, scale, zero), scale, zero)
 
-    def inside(self, rows: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    def clip_mask(self, rows: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
         levels = rows / _divisor(scale) + zero
         return (levels >= self.format.min - 0.5) & (levels <= self.format.max + 0.5)
 

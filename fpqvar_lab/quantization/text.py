@@ -1,10 +1,22 @@
-"""Quantizers as one line of text, for recipes: `E2M1 per-group-128 scale=mse scale-dtype=e4m3`.
+"""Quantizers as one line of text: `E2M1 per-group-128 scale=mse scale-dtype=e4m3`.
 
-The format's name and the granularity come first; options follow, each where it is not the default.
-What concerns a computation rather than its result (`gradient`, `check`, `compile`) is not spelled.
+The format (`fpqvar_lab.formats.format_to_text`) and the granularity come first; options follow,
+each where it is not the default:
+
+    dim=0                   of groups that run along another dimension than the last
+    scale=mse               or percentile-99.9, ratio-0.9, mse-1,0.9,0.8 (the ratios that are tried)
+    rounding=ties-to-positive
+    scale-dtype=e4m3
+    gradient=everywhere
+    check=off
+
+Recipes and stored tensors use this form. `compile` is not in it: it belongs to the machine.
 """
 
-from fpqvar_lab.formats import FORMATS, Format, IntFormat, Rounding, by_name
+from collections.abc import Mapping
+from typing import Any
+
+from fpqvar_lab.formats import TIES_TO_EVEN, Rounding, format_from_text, format_to_text
 from fpqvar_lab.quantization.granularity import (
     PER_CHANNEL,
     PER_TENSOR,
@@ -12,7 +24,6 @@ from fpqvar_lab.quantization.granularity import (
     Granularity,
     PerGroup,
 )
-from fpqvar_lab.quantization.quantizer import Quantizer
 from fpqvar_lab.quantization.scales import (
     ABSMAX,
     MSE,
@@ -28,27 +39,34 @@ _GRANULARITIES: dict[str, Granularity] = {
     "per-channel": PER_CHANNEL,
     "per-token": PER_TOKEN,
 }
-_ASYMMETRIC = "-ASYMMETRIC"
+_DEFAULTS = {
+    "dim": "-1",
+    "scale": "absmax",
+    "rounding": TIES_TO_EVEN.value,
+    "scale-dtype": ScaleDtype.FLOAT32.value,
+    "gradient": "clipped",
+    "check": "on",
+}
 
 
-def spell(quantizer: Quantizer) -> str:
-    """The text of a quantizer, from which `read_quantizer` makes it again.
-
-    Raises:
-        ValueError: when its format, granularity or scale method has no name.
-    """
-    words = [spell_format(quantizer.format), _spell_granularity(quantizer.granularity)]
-    if quantizer.scale != ABSMAX:
-        words.append(f"scale={_spell_method(quantizer.scale)}")
-    if quantizer.scale_dtype is not ScaleDtype.FLOAT32:
-        words.append(f"scale-dtype={quantizer.scale_dtype.value}")
-    if quantizer.rounding is not Rounding.TIES_TO_EVEN:
-        words.append(f"rounding={quantizer.rounding.value}")
+def fields_to_text(fields: Mapping[str, Any]) -> str:
+    """The text of a quantizer's fields, given by name."""
+    granularity = fields["granularity"]
+    options = {
+        "dim": str(granularity.dim) if isinstance(granularity, PerGroup) else "-1",
+        "scale": _method_to_text(fields["scale"]),
+        "rounding": fields["rounding"].value,
+        "scale-dtype": fields["scale_dtype"].value,
+        "gradient": fields["gradient"],
+        "check": "on" if fields["check"] else "off",
+    }
+    words = [format_to_text(fields["format"]), _granularity_to_text(granularity)]
+    words += [f"{name}={word}" for name, word in options.items() if word != _DEFAULTS[name]]
     return " ".join(words)
 
 
-def read_quantizer(text: str) -> Quantizer:
-    """The quantizer of a text such as `INT4 per-channel` or `E2M1 per-group-128 scale=mse`.
+def fields_from_text(text: str) -> dict[str, Any]:
+    """The fields, by name, of the quantizer that a text describes.
 
     Raises:
         ValueError: when a word is not understood; the message says what is.
@@ -56,74 +74,69 @@ def read_quantizer(text: str) -> Quantizer:
     words = text.split()
     if len(words) < 2:
         raise ValueError(f"{text!r}: write a format and a granularity, as in 'E2M1 per-group-128'")
-    options = dict(word.partition("=")[::2] for word in words[2:])
-    unknown = options.keys() - {"scale", "scale-dtype", "rounding"}
-    if unknown:
-        raise ValueError(f"{text!r}: option {min(unknown)!r}; use scale, scale-dtype or rounding")
-    return Quantizer(
-        read_format(words[0]),
-        _read_granularity(words[1]),
-        scale=_read_method(options.get("scale", "absmax")),
-        scale_dtype=ScaleDtype(options.get("scale-dtype", "float32")),
-        rounding=Rounding(options.get("rounding", Rounding.TIES_TO_EVEN.value)),
-    )
+    given = dict(word.partition("=")[::2] for word in words[2:])
+    if unknown := given.keys() - _DEFAULTS.keys():
+        raise ValueError(f"{text!r}: option {min(unknown)!r}; use {', '.join(_DEFAULTS)}")
+    options = _DEFAULTS | given
+    if options["check"] not in ("on", "off"):
+        raise ValueError(f"{text!r}: check {options['check']!r}; use on or off")
+    return {
+        "format": format_from_text(words[0]),
+        "granularity": _granularity_from_text(words[1], given.get("dim")),
+        "scale": _method_from_text(options["scale"]),
+        "rounding": Rounding(options["rounding"]),
+        "scale_dtype": ScaleDtype(options["scale-dtype"]),
+        "gradient": options["gradient"],
+        "check": options["check"] == "on",
+    }
 
 
-def spell_format(fmt: Format) -> str:
-    """The name of a format: as in `FORMATS`, or `INT4-ASYMMETRIC` for two's complement.
-
-    Raises:
-        ValueError: when it has none.
-    """
-    if isinstance(fmt, IntFormat):
-        return f"INT{fmt.bits}" + ("" if fmt.symmetric else _ASYMMETRIC)
-    names = [name for name, named in FORMATS.items() if named == fmt]
-    if not names:
-        raise ValueError(f"format {fmt} has no name; named are {', '.join(FORMATS)}")
-    return names[0]
-
-
-def read_format(name: str) -> Format:
-    """The format of a name. Raises `ValueError` as `by_name` does."""
-    base = name.upper().removesuffix(_ASYMMETRIC)
-    if base.startswith("INT") and base[3:].isdigit():
-        return IntFormat(int(base[3:]), symmetric=base == name.upper())
-    return by_name(name)
-
-
-def _spell_granularity(granularity: Granularity) -> str:
+def _granularity_to_text(granularity: Granularity) -> str:
     if isinstance(granularity, PerGroup):
-        if granularity.dim != -1:
-            raise ValueError(f"{granularity} has no text; only groups of the last dimension have")
         return f"per-group-{granularity.size}"
     return next(name for name, value in _GRANULARITIES.items() if value == granularity)
 
 
-def _read_granularity(word: str) -> Granularity:
+def _granularity_from_text(word: str, dim: str | None) -> Granularity:
     prefix, _, size = word.rpartition("-")
     if prefix == "per-group" and size.isdigit():
-        return PerGroup(int(size))
+        return PerGroup(int(size), -1 if dim is None else int(dim))
     if word not in _GRANULARITIES:
         allowed = ", ".join([*_GRANULARITIES, "per-group-128"])
         raise ValueError(f"granularity {word!r}; use {allowed} (or another size)")
+    if dim is not None:
+        raise ValueError(f"dim={dim} is for groups; {word} has no dimension to choose")
     return _GRANULARITIES[word]
 
 
-def _spell_method(method: ScaleMethod) -> str:
+def _method_to_text(method: ScaleMethod) -> str:
     if isinstance(method, Percentile):
-        return f"percentile-{method.percent:g}"
-    if isinstance(method, MseSearch) and len(method.ratios) == 1:
-        return f"ratio-{method.ratios[0]:g}"
-    if method != MSE:
-        raise ValueError(f"{method} has no text; use ABSMAX, MSE, a percentile or a ratio")
-    return "mse"
+        return f"percentile-{_number_to_text(method.percent)}"
+    if not isinstance(method, MseSearch):
+        return "absmax"
+    if len(method.ratios) == 1:
+        return f"ratio-{_number_to_text(method.ratios[0])}"
+    return "mse" if method == MSE else f"mse-{','.join(map(_number_to_text, method.ratios))}"
 
 
-def _read_method(word: str) -> ScaleMethod:
+def _method_from_text(word: str) -> ScaleMethod:
     methods: dict[str, ScaleMethod] = {"absmax": ABSMAX, "mse": MSE}
-    prefix, _, number = word.partition("-")
-    if prefix in ("percentile", "ratio") and number.replace(".", "", 1).isdigit():
-        return Percentile(float(number)) if prefix == "percentile" else ratio(float(number))
-    if word not in methods:
-        raise ValueError(f"scale {word!r}; use absmax, mse, percentile-99.9 or ratio-0.9")
-    return methods[word]
+    if word in methods:
+        return methods[word]
+    name, _, numbers = word.partition("-")
+    try:
+        values = tuple(float(number) for number in numbers.split(","))
+    except ValueError:
+        values = ()
+    if name == "mse" and values:
+        return MseSearch(values)
+    if name in ("percentile", "ratio") and len(values) == 1:
+        return Percentile(*values) if name == "percentile" else ratio(*values)
+    raise ValueError(
+        f"scale {word!r}; use absmax, mse, percentile-99.9, ratio-0.9 or mse-1,0.9,0.8"
+    )
+
+
+def _number_to_text(value: float) -> str:
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))

@@ -98,11 +98,11 @@ def output_error(
         return _Layer(activations_by_step, weight, product).error(scale)
 
 
-def smoothquant_scale(activation_peaks: Tensor, weight: Tensor, alpha: float = 0.5) -> Tensor:
+def smoothquant_scale(activation_amax: Tensor, weight: Tensor, alpha: float = 0.5) -> Tensor:
     """SmoothQuant's factors, for multiplication with x: ``max|W_j|^(1-alpha) / max|x_j|^alpha``.
 
     Args:
-        activation_peaks: largest magnitude of each input channel on calibration data, (channels,).
+        activation_amax: largest magnitude of each input channel on calibration data, (channels,).
         weight: (out_channels, channels).
         alpha: how much of the difficulty moves into the weight: 0 none of the activations', 1 all.
 
@@ -115,13 +115,13 @@ def smoothquant_scale(activation_peaks: Tensor, weight: Tensor, alpha: float = 0
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha {alpha}; allowed are 0 ... 1")
-    if activation_peaks.shape != weight.shape[1:]:
+    if activation_amax.shape != weight.shape[1:]:
         raise ValueError(
-            f"activation_peaks has shape {tuple(activation_peaks.shape)}; "
+            f"activation_amax has shape {tuple(activation_amax.shape)}; "
             f"weight {tuple(weight.shape)} needs ({weight.shape[1]},)"
         )
-    strength = (1 - alpha) * _log_peaks(weight.abs().amax(0))
-    strength = strength - alpha * _log_peaks(activation_peaks)
+    strength = (1 - alpha) * _log_amax(weight.abs().amax(0))
+    strength = strength - alpha * _log_amax(activation_amax)
     return (strength - strength.mean()).exp().to(weight.dtype)
 
 
@@ -140,8 +140,8 @@ def fit_smoothquant(
         alphas: strengths to try.
     """
     layer = _Layer(activations_by_step, weight, product)
-    peaks = torch.stack([x.abs().amax(0) for x in layer.activations]).amax(0)
-    scales = [smoothquant_scale(peaks, layer.weight, alpha) for alpha in alphas]
+    amax = torch.stack([x.abs().amax(0) for x in layer.activations]).amax(0)
+    scales = [smoothquant_scale(amax, layer.weight, alpha) for alpha in alphas]
     with torch.no_grad():
         errors = [layer.error(scale) for scale in scales]
     best = min(range(len(errors)), key=errors.__getitem__)
@@ -225,8 +225,8 @@ def _tokens(x: Tensor, weight: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1]).to(weight.device, torch.float32)
 
 
-def _log_peaks(peaks: Tensor) -> Tensor:
-    peaks = peaks.double()
-    positive = peaks[peaks > 0]
-    smallest = positive.min() if positive.numel() else peaks.new_ones(())
-    return peaks.clamp_min(smallest).log()
+def _log_amax(amax: Tensor) -> Tensor:
+    amax = amax.double()
+    positive = amax[amax > 0]
+    smallest = positive.min() if positive.numel() else amax.new_ones(())
+    return amax.clamp_min(smallest).log()

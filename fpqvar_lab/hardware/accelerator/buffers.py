@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from fpqvar_lab.formats import format_from_text
 from fpqvar_lab.hardware.accelerator.design import Design
 from fpqvar_lab.hardware.accelerator.workload import FULL_BYTES, PRODUCTS, Kind, Work
-from fpqvar_lab.quantization import read_format
 
 
 @dataclass
@@ -105,8 +105,8 @@ def check(works: Sequence[Work], design: Design) -> None:
 def _check_formats(work: Work, design: Design) -> None:
     if work.weight_format == "fp16":
         return
-    built = [read_format(name).bits for name in design.formats]
-    given = read_format(work.input_format).bits, read_format(work.weight_format).bits
+    built = [format_from_text(name).bits for name in design.formats]
+    given = format_from_text(work.input_format).bits, format_from_text(work.weight_format).bits
     if given[1] != built[1] or given[0] not in (built[0], built[2]):
         raise ValueError(
             f"{work.name} multiplies {work.input_format} by {work.weight_format}; the design's "

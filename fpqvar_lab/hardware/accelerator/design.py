@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from functools import cache
 
-from fpqvar_lab.formats import DualFormat
+from fpqvar_lab.formats import DualFormat, format_from_text
 from fpqvar_lab.hardware.rtl import GroupQuantizer, HadamardUnit, MatrixUnit
-from fpqvar_lab.quantization import read_format
 
 POINTS = 128
 """Of the Hadamard transform."""
@@ -144,17 +143,17 @@ _POSITIVE = (
 
 @cache
 def _matrix_timing(a: str, b: str, rows: int, lanes: int, group: int) -> UnitTiming:
-    weights = read_format(b)
+    weights = format_from_text(b)
     if isinstance(weights, DualFormat):
         raise ValueError(f"formats: weights cannot be in the dual format {b}")
     # One column is enough to ask: the others work beside it.
-    unit = MatrixUnit(read_format(a), weights, rows, 1, lanes, group)
+    unit = MatrixUnit(format_from_text(a), weights, rows, 1, lanes, group)
     return UnitTiming(unit.latency, unit.interval)
 
 
 @cache
 def _quantizer_timing(fmt: str, group: int) -> UnitTiming:
-    unit = GroupQuantizer(read_format(fmt), QUANTIZER_LANES, group=group)
+    unit = GroupQuantizer(format_from_text(fmt), QUANTIZER_LANES, group=group)
     return UnitTiming(unit.latency, unit.interval)
 
 

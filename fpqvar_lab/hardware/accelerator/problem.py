@@ -5,12 +5,12 @@ from functools import cached_property
 from math import ceil
 from typing import Any
 
+from fpqvar_lab.formats import format_to_text
 from fpqvar_lab.hardware.accelerator.buffers import activation_bytes_needed
 from fpqvar_lab.hardware.accelerator.design import Design
 from fpqvar_lab.hardware.accelerator.device import FPGA, URAM_BITS, find_fpga
 from fpqvar_lab.hardware.accelerator.workload import Work, with_bfloat16_scales, workload
 from fpqvar_lab.method import Recipe, find_recipe, recipe_digest
-from fpqvar_lab.quantization import spell_format
 from fpqvar_lab.var import VARConfig
 
 EFFICIENCY = 0.8
@@ -99,8 +99,8 @@ def formats_of(recipe: Recipe) -> tuple[str, str, str]:
             f"recipe {recipe.name!r}: a matrix unit needs one format for each of the four layers"
         )
     found = [rule for rule in rules if rule is not None]
-    inputs = [spell_format(rule.input.format).lower().replace("_", "-") for rule in found]
-    weights = {spell_format(rule.weight.format).lower().replace("_", "-") for rule in found}
+    inputs = [format_to_text(rule.input.format).lower().replace("_", "-") for rule in found]
+    weights = {format_to_text(rule.weight.format).lower().replace("_", "-") for rule in found}
     if len(set(inputs[:3])) > 1 or len(weights) > 1:
         several = ", ".join(sorted({*inputs[:3], *weights}))
         raise ValueError(f"recipe {recipe.name!r} mixes {several} in layers of one matrix unit")

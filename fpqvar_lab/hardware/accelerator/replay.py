@@ -1,12 +1,12 @@
 """A simulated layer given to the hardware's own matrix unit, to compare the two cycle by cycle."""
 
+from fpqvar_lab.formats import format_from_text
 from fpqvar_lab.hardware.accelerator.design import Design
 from fpqvar_lab.hardware.accelerator.pipeline import Run
 from fpqvar_lab.hardware.accelerator.timeline import Unit
 from fpqvar_lab.hardware.accelerator.workload import Work
 from fpqvar_lab.hardware.rtl import MatrixUnit
 from fpqvar_lab.hardware.toolchain import StreamRun, run_stream
-from fpqvar_lab.quantization import read_format
 
 
 def simulated_starts(run: Run) -> list[int]:
@@ -38,7 +38,7 @@ def replay(run: Run) -> StreamRun:
         run: of a single layer, recorded, on a design with one array.
     """
     design, work = run.design, run.works[0]
-    formats = read_format(work.input_format), read_format(work.weight_format)
+    formats = format_from_text(work.input_format), format_from_text(work.weight_format)
     unit = MatrixUnit(*formats, design.rows, design.columns, design.lanes, design.group)  # type: ignore[arg-type]
     tiles = -(-work.rows // design.rows)
     chunk = _tile(unit, _beats(work, design)) * tiles

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import accumulate
 
-from fpqvar_lab.formats import DualFormat, IntFormat
+from fpqvar_lab.formats import DualFormat, IntFormat, format_to_text
 from fpqvar_lab.method import LayerRecipe, Recipe, find_recipe
-from fpqvar_lab.quantization import PerGroup, Quantizer, ScaleDtype, spell_format
+from fpqvar_lab.quantization import PerGroup, Quantizer, ScaleDtype
 from fpqvar_lab.var import VARConfig, VQVAEConfig, operations
 
 FULL_BYTES = 2
@@ -191,7 +191,7 @@ def _bits_of_scale(quantizer: Quantizer) -> int:
 
 
 def _name_of(quantizer: Quantizer) -> str:
-    return spell_format(quantizer.format).lower().replace("_", "-")
+    return format_to_text(quantizer.format).lower().replace("_", "-")
 
 
 @dataclass

@@ -8,15 +8,15 @@ from fpqvar_lab.formats import DualFormat, Format, IntFormat, Rounding, SignedFo
 
 
 def code_integers(fmt: Format) -> tuple[int, ...]:
-    """The integer of each of the 2^bits codes, in units of the format's `integer_unit`.
+    """The integer of each of the 2^bits codes, in units of the format's `quantum`.
 
     The halves of a dual format each count in their own unit. A code that is no number (E4M3FN's
     highest) counts as 0: it never comes.
     """
     if isinstance(fmt, DualFormat):
-        above, below = fmt.positive.integer_unit, fmt.negative.integer_unit
+        above, below = fmt.positive.quantum, fmt.negative.quantum
     else:
-        unit = 1.0 if isinstance(fmt, IntFormat) else fmt.integer_unit
+        unit = 1.0 if isinstance(fmt, IntFormat) else fmt.quantum
         above = below = unit
     values = code_values(fmt).tolist()
     half = len(values) // 2
@@ -34,7 +34,7 @@ def is_sign_magnitude(fmt: Format) -> bool:
 
 def unit_exponent(fmt: SignedFormat) -> int:
     """The e for which 2^e is the value of the integer 1: -1 for E2M1."""
-    unit = 1.0 if isinstance(fmt, IntFormat) else fmt.integer_unit
+    unit = 1.0 if isinstance(fmt, IntFormat) else fmt.quantum
     numerator, denominator = unit.as_integer_ratio()
     return numerator.bit_length() - denominator.bit_length()
 
@@ -53,7 +53,7 @@ def midpoints(fmt: SignedFormat) -> tuple[int, ...]:
 
 def midpoint_exponent(fmt: SignedFormat) -> int:
     """The e for which 2^e is the unit of `midpoints`: -2 for E2M1."""
-    numerator, denominator = (fmt.integer_unit / 2).as_integer_ratio()
+    numerator, denominator = (fmt.quantum / 2).as_integer_ratio()
     return numerator.bit_length() - denominator.bit_length()
 
 

@@ -36,7 +36,7 @@ class Recoder(Unit):
 
     def __init__(self, fmt: DualFormat):
         self.format = fmt
-        ratio = fmt.positive.integer_unit / fmt.negative.integer_unit
+        ratio = fmt.positive.quantum / fmt.negative.quantum
         self.ratio = ratio.as_integer_ratio()[0].bit_length() - 1
         self.shifts = range(self.ratio - 5, self.ratio + 3)
         # The lowest three bits of c, of which -2 and -1 are 6 and 7.
