@@ -75,7 +75,7 @@ def test_the_outlier_models_loss_is_within_2_percent(test_set):
 
 def test_the_outlier_model_has_its_planted_channels():
     var = load_var("mini-outlier")
-    mask, signs = PlantedOutliers(amplitude=1).place(var.config)
+    mask, signs = PlantedOutliers(amplitude=1).mask_and_signs(var.config)
     planted = var.lvl_embed.weight[mask]
     assert torch.equal(planted.sign(), signs[mask])
     assert planted.abs().max() == planted.abs().min()

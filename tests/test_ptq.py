@@ -16,12 +16,12 @@ from fpqvar_lab.method import (
     RequantizedKVCache,
     calibrate,
     calibrate_and_quantize,
-    divergence,
-    draw_lessons,
+    kl_divergence,
     load_factors,
     load_quantized,
     quantize_model,
     report,
+    sample_distillation_set,
     save_quantized,
     uniform_recipe,
 )
@@ -78,7 +78,7 @@ def teacher_forced(model, seed=3):
 
 
 def short(recipe):
-    return replace(recipe, tuning_steps=min(recipe.tuning_steps, 2))
+    return replace(recipe, distillation_steps=min(recipe.distillation_steps, 2))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,12 @@ def quantized(var, vqvae):
     def get(name):
         if name not in models:
             models[name] = calibrate_and_quantize(
-                var, vqvae, short(RECIPES[name]), pictures=3, lessons=6, progress=False
+                var,
+                vqvae,
+                short(RECIPES[name]),
+                pictures=3,
+                distillation_pictures=6,
+                progress=False,
             )
         return models[name]
 
@@ -128,7 +133,7 @@ def test_every_recipe_comes_back_from_its_file_bit_for_bit(name, vqvae, quantize
 def test_the_original_is_left_as_it_is(var, vqvae):
     before = {key: value.clone() for key, value in var.state_dict().items()}
     recipe = replace(short(RECIPES["fp4-best"]), rotate_values=True)
-    calibrate_and_quantize(var, vqvae, recipe, pictures=3, lessons=6, progress=False)
+    calibrate_and_quantize(var, vqvae, recipe, pictures=3, distillation_pictures=6, progress=False)
     after = var.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
@@ -262,7 +267,7 @@ def test_what_does_not_fit_is_said(var, vqvae):
     with pytest.raises(ValueError, match=r"fp4-fpqvar needs the inputs of blocks.0.attn.mat_qkv"):
         quantize_model(var, "fp4-fpqvar")
     seen = calibrate(var, vqvae, "fp4-best", pictures=3)
-    with pytest.raises(ValueError, match="fp4-best tunes; pass lessons"):
+    with pytest.raises(ValueError, match="fp4-best distills; pass distillation_set"):
         quantize_model(var, "fp4-best", seen)
     other = replace(RECIPES["fp4-baseline"], layers=(("*.mlp", RECIPES["mxfp4"].layers[0][1]),))
     with pytest.raises(ValueError, match=r"pattern '\*.mlp' matches no linear layer; there are"):
@@ -331,19 +336,19 @@ def test_teacher_forcing_reads_the_quantized_cache(var, quantized):
     assert not torch.equal(teacher_forced(plain), teacher_forced(cached))
 
 
-def test_tuning_lowers_the_divergence_and_keeps_formats_and_scales(var, vqvae):
-    recipe = replace(RECIPES["fp4-dfq-ght"], tuning_steps=30)
-    lessons = draw_lessons(var, vqvae, 30)
-    plain, before = quantize_model(var, replace(recipe, tuning_steps=0), progress=False)
-    tuned, after = quantize_model(var, recipe, lessons=lessons, progress=False)
+def test_distillation_lowers_the_divergence_and_keeps_formats_and_scales(var, vqvae):
+    recipe = replace(RECIPES["fp4-dfq-ght"], distillation_steps=30)
+    examples = sample_distillation_set(var, vqvae, 30)
+    plain, before = quantize_model(var, replace(recipe, distillation_steps=0), progress=False)
+    distilled, after = quantize_model(var, recipe, distillation_set=examples, progress=False)
 
     def distance(model):
-        expected = var(lessons.labels, lessons.inputs)
-        return divergence(model(lessons.labels, lessons.inputs), expected).item()
+        expected = var(examples.labels, examples.inputs)
+        return kl_divergence(model(examples.labels, examples.inputs), expected).item()
 
-    assert distance(tuned) < 0.9 * distance(plain)
+    assert distance(distilled) < 0.9 * distance(plain)
     assert after == before
-    scales = (m.quantized_layers()["blocks.0.ffn.fc1"].weight.scales for m in (plain, tuned))
+    scales = (m.quantized_layers()["blocks.0.ffn.fc1"].weight.scales for m in (plain, distilled))
     assert torch.equal(*(scale.main.values for scale in scales))
 
 
@@ -352,4 +357,4 @@ def test_divergence_is_what_torch_computes():
     expected = F.kl_div(
         a.log_softmax(-1), b.log_softmax(-1), reduction="none", log_target=True
     ).sum(-1)
-    torch.testing.assert_close(divergence(a, b), expected.mean())
+    torch.testing.assert_close(kl_divergence(a, b), expected.mean())

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,8 @@ from fpqvar_lab.quantization import (
     percentile,
     ratio,
 )
+
+FIRST_EDITION = Path(__file__).parent / "data" / "first-edition" / "recipes"
 
 # The rows of the paper's table, and what it lacks.
 ROWS = [
@@ -90,14 +93,32 @@ def test_a_recipe_is_found_by_name_from_a_file_or_is_one(tmp_path):
         find_recipe("fp5")
 
 
+@pytest.mark.parametrize("file", sorted(FIRST_EDITION.glob("*.toml")), ids=lambda file: file.stem)
+def test_recipes_that_the_first_edition_wrote_mean_what_they_meant(file):
+    recipe = read_recipe(file.read_text())
+    assert replace(recipe, description="") == replace(RECIPES[file.stem], description="")
+
+
+def test_the_first_edition_wrote_every_recipe_but_those_that_came_later():
+    assert {file.stem for file in FIRST_EDITION.glob("*.toml")} <= RECIPES.keys()
+    assert len(list(FIRST_EDITION.glob("*.toml"))) == 24
+
+
+@pytest.mark.parametrize(("old", "new"), [("once", "on-write"), ("released", "requantize-all")])
+def test_the_first_editions_cache_modes_are_read(old, new):
+    text = "name = 'x'\nlayers = []\nkv = 'E2M1 per-token'\nkv_mode = "
+    assert read_recipe(f"{text}'{old}'").kv_mode == read_recipe(f"{text}'{new}'").kv_mode == new
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("name = 'x'\nlayers = []\ntuning_steps = 1\ndistillation_steps = 1", "old name of"),
         ("name = 'x'", "lacks 'layers'"),
         ("name = 'x'\nlayers = []\ncolour = 1", "entry 'colour'"),
         ("name = 'x'\nlayers = [{pattern = '*'}]", "a layer lacks 'input'"),
         ("name = 'x'\nlayers = [{pattern = '*', speed = 2}]", "a layer has an entry 'speed'"),
-        ("name = 'x'\nlayers = []\nkv_mode = 'twice'", "kv_mode 'twice'; use one of once"),
+        ("name = 'x'\nlayers = []\nkv_mode = 'twice'", "kv_mode 'twice'; use one of on-write"),
         ("name =", "Invalid"),
     ],
 )

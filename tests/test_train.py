@@ -83,7 +83,7 @@ def test_a_loss_that_is_no_number_is_named(tmp_path):
 def test_planted_outliers_stay_and_differ_by_step(pictures, vqvae, tmp_path):
     planted = PlantedOutliers(amplitude=50)
     model, _ = train_var(*pictures, vqvae, CONFIG, SHORT, tmp_path / "p", outliers=planted)
-    mask, signs = planted.place(CONFIG)
+    mask, signs = planted.mask_and_signs(CONFIG)
     assert mask.sum(1).tolist() == [3] * 5
     assert mask.sum(0).max() == 1
     values = model.lvl_embed.weight[mask]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from fpqvar_lab.var import VAR, VQVAE, KVCache, VARConfig, VQVAEConfig, keep_likely, sample
+from fpqvar_lab.var import VAR, VQVAE, KVCache, VARConfig, VQVAEConfig, filter_top_k_top_p, sample
 
 PRESETS = ("d16", "d20", "d24", "d30", "d36", "mini")
 
@@ -189,7 +189,7 @@ def test_keep_likely_on_a_hand_made_row():
     logits = torch.tensor([[[0.05, 0.5, 0.15, 0.3]]]).log()
 
     def kept(top_k: int, top_p: float) -> list[bool]:
-        return keep_likely(logits, top_k, top_p).isfinite().flatten().tolist()
+        return filter_top_k_top_p(logits, top_k, top_p).isfinite().flatten().tolist()
 
     assert kept(0, 0.7) == [False, True, False, True]
     assert kept(0, 0.96) == [True, True, True, True]

@@ -2,7 +2,7 @@
 KV cache. A quantized model is stored in a file that needs no calibration to be loaded.
 """
 
-from fpqvar_lab.method.distillation import divergence, draw_lessons
+from fpqvar_lab.method.distillation import kl_divergence, sample_distillation_set
 from fpqvar_lab.method.format_search import (
     FP4_FORMATS,
     FP6_FORMATS,
@@ -10,7 +10,7 @@ from fpqvar_lab.method.format_search import (
     activation_errors,
     choose_formats,
 )
-from fpqvar_lab.method.gptq import DAMPING, input_moments, quantize_compensated
+from fpqvar_lab.method.gptq import DAMPING, input_moments, quantize_gptq
 from fpqvar_lab.method.kv_cache import QuantKVCache, RequantizedKVCache
 from fpqvar_lab.method.ptq import calibrate, calibrate_and_quantize, quantize_model
 from fpqvar_lab.method.quantized_var import QuantizedVAR
@@ -35,18 +35,18 @@ __all__ = [
     "calibrate",
     "calibrate_and_quantize",
     "choose_formats",
-    "divergence",
-    "draw_lessons",
     "find_recipe",
     "input_moments",
     "is_quantized",
+    "kl_divergence",
     "load_factors",
     "load_quantized",
-    "quantize_compensated",
+    "quantize_gptq",
     "quantize_model",
     "read_recipe",
     "recipe_digest",
     "report",
+    "sample_distillation_set",
     "save_quantized",
     "uniform_recipe",
 ]

@@ -1,5 +1,5 @@
-"""Tuning a quantized model on pictures that the original draws: rounding, biases and AdaLN are
-learned so that its predictions come close to the original's.
+"""Distilling the original into a quantized model: rounding, biases and AdaLN are learned on
+pictures that the original samples, until the predictions of the two are close.
 
 This is data-free quantization-aware distillation (as LLM-QAT, arXiv 2305.17888, does for language
 models): no training picture is needed, the formats, the scales and the bits stay as they are, and
@@ -23,7 +23,7 @@ CLASS_DROPOUT = 0.1  # the model is also asked without a class, for guidance
 
 
 @dataclass(frozen=True)
-class Lessons:
+class DistillationSet:
     """Pictures that the original drew, as its own input.
 
     Args:
@@ -35,9 +35,9 @@ class Lessons:
     inputs: Tensor
 
 
-def draw_lessons(
+def sample_distillation_set(
     var: VAR, vqvae: VQVAE, pictures: int = 6000, *, seed: int = 1, batch_size: int = 100
-) -> Lessons:
+) -> DistillationSet:
     """Let the model draw pictures, and read them back as codes.
 
     They are drawn without guidance and from all codes: guided pictures are more typical than real
@@ -58,19 +58,19 @@ def draw_lessons(
         images = sample(var, vqvae, batch, cfg=0.0, top_k=0, top_p=0.0, generator=generator)
         with torch.no_grad():
             inputs.append(vqvae.teacher_forcing_input(vqvae.encode(images.clone())))
-    return Lessons(labels, torch.cat(inputs))
+    return DistillationSet(labels, torch.cat(inputs))
 
 
-def divergence(predicted: Tensor, original: Tensor) -> Tensor:
+def kl_divergence(predicted: Tensor, original: Tensor) -> Tensor:
     """Mean Kullback-Leibler divergence of logits (..., vocabulary) from the original's."""
     log_p, log_q = original.log_softmax(-1), predicted.log_softmax(-1)
     return (log_p.exp() * (log_p - log_q)).sum(-1).mean()
 
 
-def tune(
+def distill(
     model: VAR,
     original: VAR,
-    lessons: Lessons,
+    examples: DistillationSet,
     *,
     steps: int = 800,
     batch_size: int = 32,
@@ -79,37 +79,39 @@ def tune(
     bfloat16: bool = True,
     progress: bool = True,
 ) -> list[float]:
-    """Tune a quantized model in place; its quantized weights are packed again at the end.
+    """Learn a quantized model's rounding, biases and AdaLN in place from the original.
+
+    The quantized weights are packed again at the end.
 
     Args:
-        model: quantized, from `ptq.quantize_model`.
+        model: quantized, from `quantize_model`.
         original: what it was made from.
-        lessons: from `draw_lessons`.
+        examples: from `sample_distillation_set`.
         steps: of AdamW, with a short warm-up and cosine decay to zero.
         batch_size: pictures a step.
         learning_rate: the peak.
         seed: of the order of the pictures.
-        bfloat16: run matrix products in bfloat16 while tuning (autocast).
+        bfloat16: run matrix products in bfloat16 while learning (autocast).
         progress: whether to show a progress bar.
 
     Returns:
         The divergence at every step.
     """
     layers = [m for m in model.modules() if isinstance(m, QuantLinear)]
-    parameters = [layer.release() for layer in layers] + _kept_parameters(model)
+    parameters = [layer.unfreeze() for layer in layers] + _kept_parameters(model)
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
     generator = torch.Generator().manual_seed(seed)
     losses: list[float] = []
-    bar = tqdm(range(steps), desc="tuning", disable=not progress, leave=False)
+    bar = tqdm(range(steps), desc="distillation", disable=not progress, leave=False)
     for step in bar:
         for group in optimizer.param_groups:
             warm = min(1.0, (step + 1) / 20)
             group["lr"] = learning_rate * warm * (0.5 + 0.5 * cos(pi * step / steps))
-        labels, inputs = _batch(lessons, batch_size, original.config.classes, generator)
+        labels, inputs = _batch(examples, batch_size, original.config.classes, generator)
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=bfloat16):
             with torch.no_grad():
                 expected = original(labels, inputs)
-            loss = divergence(model(labels, inputs), expected)
+            loss = kl_divergence(model(labels, inputs), expected)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -117,18 +119,18 @@ def tune(
         losses.append(loss.item())
         bar.set_postfix(divergence=f"{sum(losses[-20:]) / len(losses[-20:]):.4f}")
     for layer in layers:
-        layer.settle()
+        layer.requantize()
     model.requires_grad_(False)
     return losses
 
 
 def _batch(
-    lessons: Lessons, size: int, no_class: int, generator: torch.Generator
+    examples: DistillationSet, size: int, no_class: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    picked = torch.randint(len(lessons.labels), (size,), generator=generator)
+    picked = torch.randint(len(examples.labels), (size,), generator=generator)
     dropped = torch.rand(size, generator=generator) < CLASS_DROPOUT
-    picked, dropped = picked.to(lessons.labels.device), dropped.to(lessons.labels.device)
-    return lessons.labels[picked].masked_fill(dropped, no_class), lessons.inputs[picked]
+    picked, dropped = picked.to(examples.labels.device), dropped.to(examples.labels.device)
+    return examples.labels[picked].masked_fill(dropped, no_class), examples.inputs[picked]
 
 
 def _kept_parameters(model: VAR) -> list[nn.Parameter]:
@@ -136,7 +138,7 @@ def _kept_parameters(model: VAR) -> list[nn.Parameter]:
     found = []
     for module in model.blocks.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
-            if name == "latent":
+            if name == "master_weight":
                 continue
             copy = nn.Parameter(parameter.detach().clone())
             setattr(module, name, copy)

@@ -1,6 +1,6 @@
-"""Rounding a weight with compensation: each column's error is made up for by the columns after it.
+"""GPTQ: rounding in which each column's error is made up for by the columns after it.
 
-The method is GPTQ (Frantar et al., arXiv 2210.17323): columns are rounded from left to right, and
+The method is that of Frantar et al., arXiv 2210.17323: columns are rounded from left to right, and
 what a column's rounding adds to the layer's output is subtracted, as well as the inputs allow, by
 changing the columns that are still to be rounded. Scales of a group are taken when the group is
 reached.
@@ -23,7 +23,7 @@ from fpqvar_lab.quantization import (
 )
 
 DAMPING = 0.01
-"""Share of the mean squared input that is added to every channel's, so that factors exist."""
+"""Fraction of the mean squared input that is added to every channel's, so that factors exist."""
 
 
 def input_moments(activations_by_step: Iterable[Tensor]) -> Tensor:
@@ -40,7 +40,7 @@ def input_moments(activations_by_step: Iterable[Tensor]) -> Tensor:
     return torch.stack(moments).mean(0)
 
 
-def quantize_compensated(
+def quantize_gptq(
     weight: Tensor, quantizer: Quantizer, moments: Tensor, *, damping: float = DAMPING
 ) -> QuantizedTensor:
     """`weight` quantized column by column, errors passed on.
@@ -58,7 +58,7 @@ def quantize_compensated(
     if moments.shape != (channels, channels):
         raise ValueError(f"moments have shape {tuple(moments.shape)}; {channels} channels")
     size = _group_size(quantizer, weight)
-    factor = _compensation(moments, damping).to(weight.device, torch.float32)
+    factor = _inverse_factor(moments, damping).to(weight.device, torch.float32)
     rest, done = weight.float().clone(), torch.empty_like(weight, dtype=torch.float32)
     scales = []
     by_row = replace(quantizer, granularity=PER_CHANNEL, check=False)
@@ -86,7 +86,7 @@ def _round_group(
     return done, errors
 
 
-def _compensation(moments: Tensor, damping: float) -> Tensor:
+def _inverse_factor(moments: Tensor, damping: float) -> Tensor:
     """The upper Cholesky factor of the inverse of the damped moments."""
     mean = moments.diagonal().mean()
     damped = moments + damping * (mean if mean > 0 else 1.0) * torch.eye(

@@ -28,7 +28,7 @@ class QuantLinear(nn.Module):
     """
 
     bias: Tensor | None
-    latent: nn.Parameter | None
+    master_weight: nn.Parameter | None
     input_scale: Tensor | None
     transform: GroupHadamard | None
 
@@ -50,7 +50,7 @@ class QuantLinear(nn.Module):
         self.transform = transform
         self.register_buffer("input_scale", scale)
         self._values: Tensor | None = None
-        self.register_parameter("latent", None)
+        self.register_parameter("master_weight", None)
 
     @classmethod
     def from_state(
@@ -81,21 +81,22 @@ class QuantLinear(nn.Module):
         """
         self._values = self._weight.dequantize()
 
-    def release(self) -> nn.Parameter:
+    def unfreeze(self) -> nn.Parameter:
         """Make the weight a parameter that is quantized in every call, its scales fixed.
 
         Returns:
-            The parameter `latent`, (out_channels, in_channels), to be learned until `settle`.
+            The parameter `master_weight`, (out_channels, in_channels), to be learned until
+            `requantize`.
         """
-        self.latent = nn.Parameter(self._weight.dequantize())
+        self.master_weight = nn.Parameter(self._weight.dequantize())
         self._values = None
-        return self.latent
+        return self.master_weight
 
-    def settle(self) -> None:
+    def requantize(self) -> None:
         """Pack the learned weight again, with the scales it had."""
-        assert self.latent is not None
-        packed = self._weight.quantizer.quantize(self.latent.detach(), self._weight.scales)
-        self._weight, self.latent = packed, None
+        assert self.master_weight is not None
+        packed = self._weight.quantizer.quantize(self.master_weight.detach(), self._weight.scales)
+        self._weight, self.master_weight = packed, None
         self._buffers.update(packed.state_dict(_WEIGHT))
 
     def inputs(self, x: Tensor) -> Tensor:
@@ -113,8 +114,10 @@ class QuantLinear(nn.Module):
         return F.linear(self.inputs(x), weight.to(x.dtype), bias)
 
     def _current_weight(self) -> Tensor:
-        if self.latent is not None:
-            return replace(self._weight.quantizer, check=False)(self.latent, self._weight.scales)
+        if self.master_weight is not None:
+            return replace(self._weight.quantizer, check=False)(
+                self.master_weight, self._weight.scales
+            )
         return self._weight.dequantize() if self._values is None else self._values
 
     def extra_repr(self) -> str:

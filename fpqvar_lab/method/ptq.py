@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fpqvar_lab.calibration import Activations, CalibrationSet, capture
-from fpqvar_lab.method.distillation import Lessons, draw_lessons, tune
+from fpqvar_lab.method.distillation import DistillationSet, distill, sample_distillation_set
 from fpqvar_lab.method.format_search import choose_formats
-from fpqvar_lab.method.gptq import input_moments, quantize_compensated
+from fpqvar_lab.method.gptq import input_moments, quantize_gptq
 from fpqvar_lab.method.linear import QuantLinear
 from fpqvar_lab.method.quantized_var import QuantizedVAR
 from fpqvar_lab.method.recipe import LayerRecipe, Recipe
@@ -78,7 +78,7 @@ def quantize_model(
     recipe: Recipe | str,
     calibration: Calibration | None = None,
     *,
-    lessons: Lessons | None = None,
+    distillation_set: DistillationSet | None = None,
     factors: Mapping[str, Tensor] | None = None,
     progress: bool = True,
 ) -> tuple[QuantizedVAR, Report]:
@@ -90,20 +90,22 @@ def quantize_model(
         var: the model, on the device where the work is to be done.
         recipe: or its name, or a TOML file.
         calibration: from `calibrate`, where the recipe needs it.
-        lessons: from `draw_lessons`, where the recipe tunes.
+        distillation_set: from `sample_distillation_set`, where the recipe distills.
         factors: positive factors (channels,) by layer name, instead of learned ones.
         progress: whether to show a progress bar.
 
     Raises:
         ValueError: when a pattern matches no layer, a group size does not fit a layer's width, or
-            calibration, lessons or factors are missing or have another width.
+            calibration, distillation set or factors are missing or have another width.
     """
     recipe = find_recipe(recipe)
     rules = _rules(var, recipe)
     factors = factors or {}
     _check_inputs(recipe, rules, calibration, factors)
-    if recipe.tuning_steps and lessons is None:
-        raise ValueError(f"{recipe.name} tunes; pass lessons=draw_lessons(var, vqvae)")
+    if recipe.distillation_steps and distillation_set is None:
+        raise ValueError(
+            f"{recipe.name} distills; pass distillation_set=sample_distillation_set(var, vqvae)"
+        )
     model = _sharing(var, recipe)
     rotation = _rotate_values(model) if recipe.rotate_values else None
     for name, rule in tqdm(rules.items(), desc=recipe.name, disable=not progress, leave=False):
@@ -121,8 +123,8 @@ def quantize_model(
         except ValueError as error:
             raise ValueError(f"{recipe.name}, layer {name}: {error}") from error
         model.set_submodule(name, layer)
-    if recipe.tuning_steps and lessons is not None:
-        tune(model, var, lessons, steps=recipe.tuning_steps, progress=progress)
+    if recipe.distillation_steps and distillation_set is not None:
+        distill(model, var, distillation_set, steps=recipe.distillation_steps, progress=progress)
     return model, report(model)
 
 
@@ -134,13 +136,13 @@ def calibrate_and_quantize(
     pictures: int = 100,
     tokens: int | None = 1024,
     seed: int = 0,
-    lessons: int = 6000,
+    distillation_pictures: int = 6000,
     factors: Mapping[str, Tensor] | None = None,
     batch_size: int = 50,
     spill: Path | None = None,
     progress: bool = True,
 ) -> tuple[QuantizedVAR, Report]:
-    """Everything a recipe asks for: `calibrate`, `draw_lessons` where it tunes, `quantize_model`.
+    """Everything a recipe asks for: `calibrate`, a distillation set, `quantize_model`.
 
     Args:
         var: the model to be quantized.
@@ -149,7 +151,7 @@ def calibrate_and_quantize(
         pictures: as for `calibrate`, like the next two.
         tokens: kept for each layer and step.
         seed: of labels and sampling.
-        lessons: pictures to tune on, drawn from the next seed.
+        distillation_pictures: how many are sampled to distill on, from the next seed.
         factors: as for `quantize_model`; where they serve all layers, nothing is captured.
         batch_size: pictures drawn at a time, which bounds the memory of large models.
         spill: a safetensors file to keep captured inputs in, instead of memory.
@@ -168,8 +170,12 @@ def calibrate_and_quantize(
             batch_size=batch_size,
             spill=spill,
         )
-    drawn = draw_lessons(var, vqvae, lessons, seed=seed + 1) if recipe.tuning_steps else None
-    return quantize_model(var, recipe, seen, lessons=drawn, factors=factors, progress=progress)
+    examples = None
+    if recipe.distillation_steps:
+        examples = sample_distillation_set(var, vqvae, distillation_pictures, seed=seed + 1)
+    return quantize_model(
+        var, recipe, seen, distillation_set=examples, factors=factors, progress=progress
+    )
 
 
 def _rules(var: VAR, recipe: Recipe) -> dict[str, LayerRecipe]:
@@ -204,7 +210,7 @@ def _given(recipe: Recipe, rules: Mapping[str, LayerRecipe], factors: Mapping[st
     """Whether the factors are all that these layers need of calibration."""
     needing = recipe.calibrated_layers(list(rules))
     return not recipe.candidates and all(
-        name in factors and not rules[name].compensate for name in needing
+        name in factors and not rules[name].gptq for name in needing
     )
 
 
@@ -287,10 +293,10 @@ def _quantized(
     if transform is not None:
         weight = transform(weight)
     weight = weight.to(linear.weight.dtype)
-    if rule.compensate:
+    if rule.gptq:
         quantized = QuantizedProduct(rule.input, transform=transform)
         inputs = (quantized.inputs(x.to(device).float(), scale) for x in steps)
-        packed = quantize_compensated(weight, rule.weight, input_moments(inputs))
+        packed = quantize_gptq(weight, rule.weight, input_moments(inputs))
     else:
         packed = rule.weight.quantize(weight)
     return QuantLinear(packed, linear.bias, rule.input, transform, None if folded else scale)

@@ -25,7 +25,7 @@ class QuantizedVAR(VAR):
         """An empty cache for each block, quantizing if the recipe says so."""
         if self.recipe.kv is None:
             return super().new_cache(batch)
-        kind = QuantKVCache if self.recipe.kv_mode == "once" else RequantizedKVCache
+        kind = QuantKVCache if self.recipe.kv_mode == "on-write" else RequantizedKVCache
         return [kind(self.recipe.kv) for _ in self.blocks]
 
     def teacher_forcing_cache(self, batch: int) -> Sequence[Cache] | None:

@@ -1,7 +1,7 @@
-"""Recipes: what of a VAR is quantized, and how, as frozen values.
+"""Recipes: what of a VAR is quantized, and how, as frozen values and as TOML.
 
-`RECIPES` holds every row of FPQVAR's results table (arXiv 2505.16335) and rows that the table
-lacks. A recipe names layers by pattern, so one recipe serves models of all depths and widths.
+A recipe names layers by pattern, so one recipe serves models of all depths and widths. The named
+recipes are in `recipes`.
 """
 
 import hashlib
@@ -13,20 +13,21 @@ from typing import Any, Literal, cast, get_args
 
 import tomli_w
 
-from fpqvar_lab.formats import (
-    Format,
-    format_from_text,
-    format_to_text,
-)
+from fpqvar_lab.formats import Format, format_from_text, format_to_text
 from fpqvar_lab.quantization import Quantizer
 
 Scaling = Literal["none", "smoothquant", "galt"]
-CacheMode = Literal["once", "released"]
+CacheMode = Literal["on-write", "requantize-all"]
 
 AFTER_ADALN = ("*.attn.mat_qkv", "*.ffn.fc1")
 """The layers that read what AdaLN gives; transforms are applied to these."""
 ALL_LINEAR = ("*.attn.mat_qkv", "*.attn.proj", "*.ffn.fc1", "*.ffn.fc2")
 """The layers that are quantized, all linear layers of the blocks but their own AdaLN."""
+
+# What recipes were written with before version 2; read, never written.
+_OLD_ENTRIES = {"tuning_steps": "distillation_steps"}
+_OLD_LAYER_ENTRIES = {"compensate": "gptq"}
+_OLD_CACHE_MODES = {"once": "on-write", "released": "requantize-all"}
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,14 @@ class LayerRecipe:
         hadamard: group size of the Hadamard transform of its input channels, "full" for all of
             them at once, None for no transform.
         scaling: factors for its input channels: "smoothquant" or "galt"; see `smoothing`.
-        compensate: whether rounding errors of the weight are compensated on calibration data
-            (GPTQ; see `compensation`).
+        gptq: whether GPTQ compensates rounding errors of the weight on calibration data.
     """
 
     weight: Quantizer
     input: Quantizer
     hadamard: int | Literal["full"] | None = None
     scaling: Scaling = "none"
-    compensate: bool = False
+    gptq: bool = False
 
     def __post_init__(self) -> None:
         if self.scaling not in get_args(Scaling):
@@ -57,7 +57,7 @@ class LayerRecipe:
 
     @property
     def needs_calibration(self) -> bool:
-        return self.scaling != "none" or self.compensate
+        return self.scaling != "none" or self.gptq
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,14 @@ class Recipe:
         layers: (pattern of layer names, how these layers are computed); the first pattern that
             matches counts, and layers that none matches stay as they are.
         kv: quantizer of keys and values (batch, heads, tokens, head_dim); None for none.
-        kv_mode: "once": each entry is quantized when it is written. "released": the whole cache is
-            quantized again at every step, as the released code does.
+        kv_mode: "on-write": each entry is quantized when it is written. "requantize-all": the whole
+            cache is quantized again at every step, as the released code does.
         candidates: formats of which each layer's weight and input get the pair of least output
             error (the MixedFormat baseline), instead of those of `layers`.
         rotate_values: whether the values of each head are rotated by a Hadamard matrix that folds
             into `mat_qkv` and `proj` (QuaRot, arXiv 2404.00456).
-        tuning_steps: optimiser steps that tune what stays in high precision (`tuning`); 0 for none.
+        distillation_steps: optimiser steps that learn rounding, biases and AdaLN from the
+            original's predictions (`distillation`); 0 for none.
         sign_seed: of the Hadamard transforms' random signs.
     """
 
@@ -84,10 +85,10 @@ class Recipe:
     description: str
     layers: tuple[tuple[str, LayerRecipe], ...] = ()
     kv: Quantizer | None = None
-    kv_mode: CacheMode = "once"
+    kv_mode: CacheMode = "on-write"
     candidates: tuple[Format, ...] = ()
     rotate_values: bool = False
-    tuning_steps: int = 0
+    distillation_steps: int = 0
     sign_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -118,7 +119,7 @@ class Recipe:
             "description": self.description,
             "sign_seed": self.sign_seed,
             "rotate_values": self.rotate_values,
-            "tuning_steps": self.tuning_steps,
+            "distillation_steps": self.distillation_steps,
         }
         if self.kv is not None:
             content |= {"kv": self.kv.to_text(), "kv_mode": self.kv_mode}
@@ -129,7 +130,7 @@ class Recipe:
 
     def table(self) -> str:
         """The recipe as a text table, a row for each pattern."""
-        head = ("layers", "weight", "input", "hadamard", "scaling", "compensated")
+        head = ("layers", "weight", "input", "hadamard", "scaling", "GPTQ")
         rows = [head, *(_to_row(pattern, rule) for pattern, rule in self.layers)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
@@ -138,12 +139,12 @@ class Recipe:
 
 
 def read_recipe(text: str) -> Recipe:
-    """The recipe of a TOML text.
+    """The recipe of a TOML text, also of one that the first edition wrote.
 
     Raises:
         ValueError: when the text is no TOML, or an entry is missing, unknown or not understood.
     """
-    content = tomllib.loads(text)
+    content = _renamed(tomllib.loads(text), _OLD_ENTRIES)
     known = set(Recipe.__dataclass_fields__)
     if unknown := content.keys() - known:
         raise ValueError(f"recipe has an entry {min(unknown)!r}; known are {', '.join(known)}")
@@ -153,17 +154,20 @@ def read_recipe(text: str) -> Recipe:
     content["candidates"] = tuple(format_from_text(name) for name in content.get("candidates", ()))
     if "kv" in content:
         content["kv"] = Quantizer.from_text(content["kv"])
+    if "kv_mode" in content:
+        content["kv_mode"] = _OLD_CACHE_MODES.get(content["kv_mode"], content["kv_mode"])
     return Recipe(**({"description": ""} | content))
 
 
 def _to_table(pattern: str, rule: LayerRecipe) -> dict[str, Any]:
     table = {"pattern": pattern, "weight": rule.weight.to_text(), "input": rule.input.to_text()}
-    options = {"hadamard": rule.hadamard, "scaling": rule.scaling, "compensate": rule.compensate}
-    defaults = {"hadamard": None, "scaling": "none", "compensate": False}
+    options = {"hadamard": rule.hadamard, "scaling": rule.scaling, "gptq": rule.gptq}
+    defaults = {"hadamard": None, "scaling": "none", "gptq": False}
     return table | {key: value for key, value in options.items() if value != defaults[key]}
 
 
 def _from_table(table: Mapping[str, Any]) -> tuple[str, LayerRecipe]:
+    table = _renamed(table, _OLD_LAYER_ENTRIES)
     known = {"pattern", *LayerRecipe.__dataclass_fields__}
     if unknown := table.keys() - known:
         raise ValueError(f"a layer has an entry {min(unknown)!r}; known are {', '.join(known)}")
@@ -174,16 +178,21 @@ def _from_table(table: Mapping[str, Any]) -> tuple[str, LayerRecipe]:
     return table["pattern"], LayerRecipe(**cast(Any, fields))
 
 
+def _renamed(table: Mapping[str, Any], old: Mapping[str, str]) -> dict[str, Any]:
+    """The table with the old names of its entries replaced by today's."""
+    for before, now in old.items():
+        if before in table and now in table:
+            raise ValueError(f"{before!r} is the old name of {now!r}; keep one of them")
+    return {old.get(key, key): value for key, value in table.items()}
+
+
 def _to_row(pattern: str, rule: LayerRecipe) -> tuple[str, ...]:
     hadamard = "-" if rule.hadamard is None else str(rule.hadamard)
     scaling = "-" if rule.scaling == "none" else rule.scaling
-    compensated = "yes" if rule.compensate else "-"
-    return pattern, rule.weight.to_text(), rule.input.to_text(), hadamard, scaling, compensated
-
-
-# The named recipes
+    gptq = "yes" if rule.gptq else "-"
+    return pattern, rule.weight.to_text(), rule.input.to_text(), hadamard, scaling, gptq
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """Of the recipe's TOML."""
+    """The hexadecimal SHA-256 digest of the recipe's TOML text."""
     return hashlib.sha256(recipe.to_toml().encode()).hexdigest()

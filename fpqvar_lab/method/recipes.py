@@ -66,7 +66,7 @@ def uniform_recipe(
     scaling: Scaling = "none",
     scale: ScaleMethod | None = None,
     scale_dtype: ScaleDtype = ScaleDtype.FLOAT32,
-    compensate: bool = False,
+    gptq: bool = False,
     **options: Any,
 ) -> Recipe:
     """A recipe with one format for all layers, but perhaps another for the input of `fc2`.
@@ -83,7 +83,7 @@ def uniform_recipe(
         scaling: of the layers after AdaLN.
         scale: how the weights' scales are chosen; by the largest magnitude by default.
         scale_dtype: in what form scales are stored.
-        compensate: whether the weights' rounding errors are compensated.
+        gptq: whether GPTQ compensates the weights' rounding errors.
         options: the remaining fields of `Recipe`.
     """
     grouped = per_group(128) if fmt.bits <= 4 else None
@@ -99,7 +99,7 @@ def uniform_recipe(
             Quantizer(read, of_input, scale_dtype=scale_dtype),
             hadamard if pattern in hadamard_layers else None,
             scaling if pattern in AFTER_ADALN else "none",
-            compensate,
+            gptq,
         )
 
     rules = tuple((pattern, rule(pattern)) for pattern in ALL_LINEAR)
@@ -119,8 +119,8 @@ def _best(recipe: Recipe) -> Recipe:
         (pattern, replace(rule, input=rotated) if rule.hadamard else rule)
         for pattern, rule in recipe.layers
     )
-    text = "FPQVAR, E1M2 for rotated inputs, compensated weights, tuned"
-    return replace(recipe, name="fp4-best", description=text, layers=layers, tuning_steps=800)
+    text = "FPQVAR, E1M2 for rotated inputs, GPTQ, distilled"
+    return replace(recipe, name="fp4-best", description=text, layers=layers, distillation_steps=800)
 
 
 def _named() -> dict[str, Recipe]:
@@ -149,13 +149,13 @@ def _named() -> dict[str, Recipe]:
     )
     gptq = uniform_recipe(
         "fp4-gptq",
-        f"{fpqvar}; compensated weights",
+        f"{fpqvar}; GPTQ",
         E2M1,
         fc2_input=DUAL_FP4,
         hadamard=128,
         scaling="galt",
         scale=MSE,
-        compensate=True,
+        gptq=True,
     )
     recipes = [
         Recipe("fp16", "nothing is quantized"),

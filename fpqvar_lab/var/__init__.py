@@ -12,7 +12,7 @@ from fpqvar_lab.var.checkpoint import (
 )
 from fpqvar_lab.var.classifier import Classifier, accuracy
 from fpqvar_lab.var.config import VARConfig, VQVAEConfig
-from fpqvar_lab.var.sampling import draw, keep_likely, sample
+from fpqvar_lab.var.sampling import filter_top_k_top_p, sample, sample_tokens
 from fpqvar_lab.var.train import PlantedOutliers, Schedule, fit, train_var, train_vqvae
 from fpqvar_lab.var.transformer import VAR, AdaLN, Block, Cache, KVCache
 from fpqvar_lab.var.vqvae import VQVAE
@@ -30,15 +30,15 @@ __all__ = [
     "VARConfig",
     "VQVAEConfig",
     "accuracy",
-    "draw",
+    "filter_top_k_top_p",
     "fit",
-    "keep_likely",
     "load_classifier",
     "load_var",
     "load_vqvae",
     "read_metadata",
     "read_state",
     "sample",
+    "sample_tokens",
     "save_model",
     "train_var",
     "train_vqvae",

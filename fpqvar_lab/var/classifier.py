@@ -46,7 +46,7 @@ class Classifier(nn.Module):
 
 @torch.inference_mode()
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 500) -> float:
-    """Share of pictures whose largest logit is their label's."""
+    """Fraction of pictures whose largest logit is their label's."""
     hits = [
         (model(x).argmax(1) == y).sum()
         for x, y in zip(images.split(batch), labels.split(batch), strict=True)

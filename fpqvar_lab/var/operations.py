@@ -133,8 +133,8 @@ def decoder_convolutions(config: VQVAEConfig) -> tuple[Convolution, ...]:
 def decoder_attention_macs(config: VQVAEConfig) -> int:
     """MACs of one image in the two products of the decoder's attention layers."""
     layers = (1 + config.residual_blocks + 1) * config.attention
-    places = config.patch_sizes[-1] ** 2
-    return layers * 2 * places * places * config.channels * config.channel_multipliers[-1]
+    positions = config.patch_sizes[-1] ** 2
+    return layers * 2 * positions * positions * config.channels * config.channel_multipliers[-1]
 
 
 def parameter_counts(config: VARConfig) -> dict[str, int]:
@@ -280,14 +280,14 @@ class Convolution:
     def operation(self, layer: str, step: int | None, batch: int) -> Operation:
         """Its counts for some images."""
         weights = self.inputs * self.outputs * self.kernel**2
-        places = batch * self.side**2
+        positions = batch * self.side**2
         return Operation(
             layer,
             step,
-            macs=weights * places,
+            macs=weights * positions,
             parameters=weights + self.outputs + 2 * self.inputs * self.normalised,
-            inputs=self.inputs * places,
-            outputs=self.outputs * places,
+            inputs=self.inputs * positions,
+            outputs=self.outputs * positions,
         )
 
 

@@ -12,7 +12,7 @@ from fpqvar_lab.var.transformer import VAR
 from fpqvar_lab.var.vqvae import VQVAE
 
 
-def keep_likely(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+def filter_top_k_top_p(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     """Set all but the likely logits to -infinity.
 
     The `top_k` largest stay (0: all), and of these the smallest set whose probability is at least
@@ -29,7 +29,7 @@ def keep_likely(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     return logits
 
 
-def draw(logits: Tensor, generator: torch.Generator | None) -> Tensor:
+def sample_tokens(logits: Tensor, generator: torch.Generator | None) -> Tensor:
     """One code for each token: (batch, n, vocabulary) -> (batch, n)."""
     probabilities = logits.softmax(dim=-1).flatten(0, 1)
     codes = torch.multinomial(probabilities, 1, replacement=True, generator=generator)
@@ -143,8 +143,8 @@ def sample(
         progress = step / (config.steps - 1)
         logits = var.logits(x + positions[step], modulation, caches=caches)
         t = cfg * progress
-        logits = keep_likely((1 + t) * logits[:count] - t * logits[count:], top_k, top_p)
-        codes = draw(logits, generator)
+        logits = filter_top_k_top_p((1 + t) * logits[:count] - t * logits[count:], top_k, top_p)
+        codes = sample_tokens(logits, generator)
         if more_smooth:
             h = _smooth_embedding(vqvae, logits, progress, generator).to(f_hat.dtype)
         else:

@@ -24,7 +24,7 @@ from fpqvar_lab.var.transformer import VAR
 from fpqvar_lab.var.vqvae import VQVAE
 
 SAVE_EVERY_SECONDS = 60.0
-CLASS_DROPOUT = 0.1  # share of labels replaced by "no class", for classifier-free guidance
+CLASS_DROPOUT = 0.1  # fraction of labels replaced by "no class", for classifier-free guidance
 
 Loss = Callable[[Tensor, torch.Generator], Tensor]
 """Rows of the data set (batch,) and this step's randomness -> the loss to minimise."""
@@ -250,7 +250,7 @@ class PlantedOutliers:
     channels: int = 3
     seed: int = 0
 
-    def place(self, config: VARConfig) -> tuple[Tensor, Tensor]:
+    def mask_and_signs(self, config: VARConfig) -> tuple[Tensor, Tensor]:
         """Mask (steps, width) of the planted entries, no channel twice, and their signs."""
         generator = _generator(self.seed, 3)
         order = torch.randperm(config.width, generator=generator)[: config.steps * self.channels]
@@ -263,8 +263,10 @@ class PlantedOutliers:
 
 
 def _plant(model: VAR, outliers: PlantedOutliers, spread: float) -> Callable[[], None]:
-    """Plant the outliers; returns the hook that keeps them, and the place under them, frozen."""
-    mask, signs = outliers.place(model.config)
+    """Plant the outliers; returns the hook that keeps them, and the position embedding under them,
+    frozen.
+    """
+    mask, signs = outliers.mask_and_signs(model.config)
     with torch.no_grad():
         model.lvl_embed.weight[mask] = (signs * outliers.amplitude * spread)[mask]
     token_mask = mask[model.lvl_1L[0]][None]  # the position embedding must not undo them

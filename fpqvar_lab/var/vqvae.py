@@ -202,8 +202,8 @@ class SharedPhi(nn.Module):
         # The released code places four ticks at 1/12 ... 11/12 and any other number at bin centres.
         edge = 1 / 3 / layers if layers == 4 else 1 / 2 / layers
         ticks = np.linspace(edge, 1 - edge, layers)
-        places = np.arange(steps) / (steps - 1)
-        self.layer_of_step = [int(np.abs(ticks - place).argmin()) for place in places]
+        fractions = np.arange(steps) / (steps - 1)
+        self.layer_of_step = [int(np.abs(ticks - fraction).argmin()) for fraction in fractions]
 
     def forward(self, step: int, x: Tensor) -> Tensor:
         return self.qresi_ls[self.layer_of_step[step]](x)

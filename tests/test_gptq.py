@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fpqvar_lab.formats import DUAL_FP4, E2M1, E2M3
-from fpqvar_lab.method import DAMPING, input_moments, quantize_compensated
+from fpqvar_lab.method import DAMPING, input_moments, quantize_gptq
 from fpqvar_lab.quantization import PER_CHANNEL, PER_TENSOR, Quantizer, per_group
 
 ROWS, CHANNELS = 24, 64
@@ -38,7 +38,7 @@ def one_column_at_a_time(weight, quantizer, moments):
 def test_it_is_what_inverting_anew_for_every_column_gives(size):
     weight, moments = draw(ROWS, CHANNELS), input_moments([correlated()])
     quantizer = Quantizer(E2M1, per_group(size))
-    found = quantize_compensated(weight, quantizer, moments).dequantize()
+    found = quantize_gptq(weight, quantizer, moments).dequantize()
     expected = one_column_at_a_time(weight, quantizer, moments)
     # A value next to a tie may round the other way in float32, and all after it then differ.
     rows = (found - expected).abs().amax(1) < 1e-4
@@ -50,20 +50,20 @@ def test_it_is_what_inverting_anew_for_every_column_gives(size):
 )
 def test_the_output_error_falls(quantizer):
     x, weight = correlated(), draw(ROWS, CHANNELS)
-    found = quantize_compensated(weight, quantizer, input_moments([x])).dequantize()
+    found = quantize_gptq(weight, quantizer, input_moments([x])).dequantize()
     plain = (x @ (quantizer(weight) - weight).T).square().sum()
     assert (x @ (found - weight).T).square().sum() < 0.8 * plain
 
 
 def test_uncorrelated_inputs_leave_rounding_to_nearest():
     weight, quantizer = draw(ROWS, CHANNELS), Quantizer(E2M1, per_group(16))
-    found = quantize_compensated(weight, quantizer, torch.eye(CHANNELS, dtype=torch.float64))
+    found = quantize_gptq(weight, quantizer, torch.eye(CHANNELS, dtype=torch.float64))
     assert torch.equal(found.dequantize(), quantizer(weight))
 
 
 def test_inputs_that_are_zero_throughout_do_no_harm():
     weight, quantizer = draw(ROWS, CHANNELS), Quantizer(E2M1, per_group(16))
-    found = quantize_compensated(weight, quantizer, input_moments([torch.zeros(5, CHANNELS)]))
+    found = quantize_gptq(weight, quantizer, input_moments([torch.zeros(5, CHANNELS)]))
     assert torch.equal(found.dequantize(), quantizer(weight))
 
 
@@ -77,10 +77,10 @@ def test_what_does_not_fit_is_said():
     weight = draw(ROWS, CHANNELS)
     eye = torch.eye(CHANNELS, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"moments have shape \(3, 3\); 64 channels"):
-        quantize_compensated(weight, Quantizer(E2M1, per_group(16)), torch.eye(3))
+        quantize_gptq(weight, Quantizer(E2M1, per_group(16)), torch.eye(3))
     with pytest.raises(ValueError, match="use PER_CHANNEL or per_group"):
-        quantize_compensated(weight, Quantizer(E2M1, PER_TENSOR), eye)
+        quantize_gptq(weight, Quantizer(E2M1, PER_TENSOR), eye)
     with pytest.raises(ValueError, match="dual formats"):
-        quantize_compensated(weight, Quantizer(DUAL_FP4, per_group(16)), eye)
+        quantize_gptq(weight, Quantizer(DUAL_FP4, per_group(16)), eye)
     with pytest.raises(ValueError, match="empty"):
         input_moments([])
