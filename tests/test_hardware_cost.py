@@ -26,7 +26,7 @@ from fpqvar_lab.hardware.accelerator import (
     resources,
     static_power,
 )
-from fpqvar_lab.hardware.toolchain import Entry, load_table
+from fpqvar_lab.hardware.cost_table import Entry, load_table
 
 UNITS = tuple(PARTS_OF)
 

@@ -20,26 +20,26 @@ from fpqvar_lab.formats import (
     IntFormat,
 )
 from fpqvar_lab.hardware.rtl import (
-    PLACES,
+    ALIGNMENTS,
     CodeLane,
     DotProduct,
-    HalvesDotProduct,
-    HalvesLane,
+    DualDotProduct,
+    DualLane,
     IntegerLane,
     MatrixUnit,
-    Recoder,
+    OperandAligner,
     ScaleUnit,
     code_integers,
     lane_for,
 )
 from fpqvar_lab.hardware.toolchain import (
     all_tiles,
-    beats_of,
+    beat_payloads,
     compiled_product,
-    evaluate,
-    operands,
-    payloads,
-    record,
+    evaluate_combinational,
+    matrix_operands,
+    operand_beats,
+    record_waves,
     run_stream,
 )
 from fpqvar_lab.quantization import Quantizer, ScaleDtype, per_group
@@ -63,7 +63,7 @@ def simulate_dot(unit, a, b, bits_a, bits_b):
     }
     names = ("total",) if isinstance(unit, DotProduct) else ("above", "below")
     ports = {name: getattr(unit, name) for name in names}
-    waves = record(unit, inputs, ports)
+    waves = record_waves(unit, inputs, ports)
     return [np.array(wave[unit.latency + 3 :: 4]) for wave in waves.values()]
 
 
@@ -105,7 +105,7 @@ def test_the_largest_totals_fit(sign):
 def test_the_halves_of_a_dual_format_have_totals_of_their_own():
     generator = np.random.default_rng(0)
     x, y = (generator.integers(0, 16, (40, 6)) for _ in range(2))
-    unit = HalvesDotProduct(HalvesLane(DUAL_FP4, E2M1), 6, 24)
+    unit = DualDotProduct(DualLane(DUAL_FP4, E2M1), 6, 24)
     found = simulate_dot(unit, x, y, 4, 4)
     products = np.array(code_integers(DUAL_FP4))[x] * np.array(code_integers(E2M1))[y]
     for totals, keeps in zip(found, (x < 8, x >= 8), strict=True):
@@ -113,16 +113,16 @@ def test_the_halves_of_a_dual_format_have_totals_of_their_own():
         assert totals.tolist() == expected.tolist()
 
 
-def test_the_recoder_keeps_every_value_for_every_shift():
+def test_the_aligner_keeps_every_value_for_every_shift():
     """Oracle: the codes' integers, in units of the negative half, or quarters of it."""
-    unit = Recoder(DUAL_FP4_POW2)
+    unit = OperandAligner(DUAL_FP4_POW2)
     assert unit.shifts == range(-4, 4)
     pairs = [(code, shift) for code in range(16) for shift in unit.shifts]
     vectors = [(code, shift % 256) for code, shift in pairs]
     ports = [unit.operand.digits, unit.operand.sign, unit.operand.skips]
-    found = evaluate(unit, [unit.code, unit.shift], ports, vectors)
+    found = evaluate_combinational(unit, [unit.code, unit.shift], ports, vectors)
     for (code, shift), (digits, sign, skips) in zip(pairs, found, strict=True):
-        (place,) = (p for i, p in enumerate(PLACES) if not skips >> i & 1)
+        (place,) = (p for i, p in enumerate(ALIGNMENTS) if not skips >> i & 1)
         value = code_integers(DUAL_FP4_POW2)[code] * (2.0 ** (1 - shift) if code < 8 else 1)
         unit_in_negative_ones = 2.0 ** -(2 if shift > 1 else 0)
         assert (-1) ** sign * digits * 2**place * unit_in_negative_ones == value
@@ -152,7 +152,7 @@ def test_scale_products_are_exact_and_results_rounded_to_nearest():
         }
         watched = {"product": unit.product, "exponent": unit.product_exponent}
         watched |= {"result": unit.result, "valid": unit.result_valid}
-        waves = record(unit, inputs, watched)
+        waves = record_waves(unit, inputs, watched)
         exact = [Fraction(int(t), 4) * a * b for t, a, b in zip(totals, *values, strict=True)]
         products = zip(waves["product"][3:43], waves["exponent"][3:43], strict=True)
         assert [Fraction(p) * Fraction(2) ** e for p, e in products] == exact
@@ -172,7 +172,7 @@ def quantized(x: Tensor, w: Tensor, fmt, weight_format, group):
         for f, t in ((fmt, x), (weight_format, w))
     )
     # In float64 the products and their sums are exact: 16 significant bits and few exponents.
-    return operands(a, b), a.dequantize().double() @ b.dequantize().double().T
+    return matrix_operands(a, b), a.dequantize().double() @ b.dequantize().double().T
 
 
 def integers(product: Tensor):
@@ -196,8 +196,8 @@ def test_tiles_of_several_groups_are_exact(formats):
     x, w = gelu_like(4, 48), torch.randn(3, 48, generator=torch.Generator().manual_seed(1))
     unit = MatrixUnit(*formats, rows=2, columns=3, lanes=4, group=16, result_bits=60)
     sent, product = quantized(x, w, *formats, 16)
-    beats = beats_of(sent, unit, all_tiles(unit, 4, 3))
-    run = run_stream(unit, payloads(beats), 4, constants={"base": BASE})
+    beats = operand_beats(sent, unit, all_tiles(unit, 4, 3))
+    run = run_stream(unit, beat_payloads(beats), 4, constants={"base": BASE})
     assert [list(row.results) for row in run.outputs] == integers(product)
     last_group = 2 * unit.interval
     assert run.emitted[0] - run.accepted[last_group] == unit.latency
@@ -207,9 +207,9 @@ def test_tiles_of_several_groups_are_exact(formats):
 def test_a_slow_receiver_loses_nothing():
     unit = MatrixUnit(E2M1, E2M1, rows=2, columns=2, lanes=4, group=16, result_bits=60)
     sent, product = quantized(gelu_like(40, 16), gelu_like(2, 16, 1), E2M1, E2M1, 16)
-    beats = beats_of(sent, unit, all_tiles(unit, 40, 2))
+    beats = operand_beats(sent, unit, all_tiles(unit, 40, 2))
     pattern = (np.random.default_rng(0).random(2000) < 0.1).tolist()
-    run = run_stream(unit, payloads(beats), 40, accepts=pattern, constants={"base": BASE})
+    run = run_stream(unit, beat_payloads(beats), 40, accepts=pattern, constants={"base": BASE})
     assert [list(row.results) for row in run.outputs] == integers(product)
 
 
@@ -236,7 +236,7 @@ def test_a_tile_of_a_real_layer_equals_the_fake_quantized_product(layer, fmt):
     unit = MatrixUnit(fmt, E2M1, rows=2, columns=2, lanes=4, result_bits=60)
     sent, product = quantized(x, w, fmt, E2M1, 128)
     if fmt == DUAL_FP4_POW2:
-        assert set(sent.negative.flatten().tolist()) <= set(Recoder(fmt).shifts)
+        assert set(sent.negative.flatten().tolist()) <= set(OperandAligner(fmt).shifts)
     assert compiled_product(unit, sent, BASE).tolist() == integers(product)
 
 
@@ -249,7 +249,7 @@ def test_tiles_that_do_not_divide_the_product_are_refused():
 def test_scales_that_are_not_bfloat16_are_refused():
     x = Quantizer(E2M1, per_group(16)).quantize(torch.ones(2, 16))
     with pytest.raises(TypeError, match="takes bfloat16"):
-        operands(x, x)
+        matrix_operands(x, x)
 
 
 def test_a_tile_that_cannot_drain_in_time_is_refused():

@@ -27,7 +27,7 @@ from fpqvar_lab.hardware.rtl import (
     TableMultiplier,
     code_integers,
 )
-from fpqvar_lab.hardware.toolchain import CompiledUnit, evaluate, from_words, to_words
+from fpqvar_lab.hardware.toolchain import CompiledUnit, evaluate_combinational, from_words, to_words
 
 SINGLE = [(E2M1, E2M1), (E2M1, INT4), (E1M2, E2M1), (E3M0, E2M1), (E2M3, E2M3), (INT6, E2M1)]
 DUAL = [(DUAL_FP4, E2M1), (DUAL_FP6_HW, E2M3)]
@@ -37,7 +37,7 @@ TWOS_COMPLEMENT = IntFormat(4, symmetric=False)
 def every_product(unit):
     """(codes, codes, products as integers) of all pairs, through the simulator."""
     pairs = list(itertools.product(range(2 ** len(unit.a)), range(2 ** len(unit.b))))
-    products = [o for (o,) in evaluate(unit, [unit.a, unit.b], [unit.o], pairs)]
+    products = [o for (o,) in evaluate_combinational(unit, [unit.a, unit.b], [unit.o], pairs)]
     if getattr(unit, "output", "") == "sign-magnitude":
         mask = 2**unit.magnitude_bits - 1
         signs = [(a >> len(unit.a) - 1) ^ (b >> len(unit.b) - 1) for a, b in pairs]

@@ -33,9 +33,9 @@ from fpqvar_lab.hardware.rtl import (
     KVQuantizer,
     RoundingTable,
     ShiftQuantizer,
-    halves,
+    branches,
 )
-from fpqvar_lab.hardware.toolchain import evaluate, from_words, run_beats, run_stream
+from fpqvar_lab.hardware.toolchain import evaluate_combinational, from_words, run_beats, run_stream
 from fpqvar_lab.quantization import Quantizer, ScaleDtype, per_group
 
 FORMATS = [E2M1, E2M3, E1M2, INT4, DUAL_FP4, DUAL_FP4_POW2, DUAL_FP6_HW]
@@ -73,8 +73,10 @@ def test_rounding_table_at_every_input_word(fmt, rounding):
     """Oracle: `round_to` of the quotient the word stands for, a sticky bit being a quarter step."""
     unit = RoundingTable(fmt, rounding)
     words = list(itertools.product(range(2**unit.magnitude_bits), (0, 1), (0, 1)))
-    found = evaluate(unit, [unit.magnitude, unit.sticky, unit.sign], [unit.code], words)
-    units = [half.quantum / 2 for half in halves(fmt)]
+    found = evaluate_combinational(
+        unit, [unit.magnitude, unit.sticky, unit.sign], [unit.code], words
+    )
+    units = [half.quantum / 2 for half in branches(fmt)]
     quotients = [
         (magnitude + sticky / 4) * units[-1 if sign else 0] * (-1) ** sign
         for magnitude, sticky, sign in words
@@ -91,7 +93,7 @@ def test_comparators_count_the_thresholds_reached(count):
     unit = ComparatorBank(count, 8)
     packed = sum(t << (8 * i) for i, t in enumerate(thresholds))
     ports = [unit.x, unit.thresholds.as_value()]
-    found = evaluate(unit, ports, [unit.index], [(x, packed) for x in range(256)])
+    found = evaluate_combinational(unit, ports, [unit.index], [(x, packed) for x in range(256)])
     assert [i for (i,) in found] == [sum(x >= t for t in thresholds) for x in range(256)]
 
 

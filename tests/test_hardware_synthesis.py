@@ -11,40 +11,38 @@ import pytest
 from fpqvar_lab import data
 from fpqvar_lab.cli import cli
 from fpqvar_lab.formats import DUAL_FP4_POW2, E2M1, E2M3, INT4, TIES_TO_POSITIVE
+from fpqvar_lab.hardware.cost_table import ENTRIES, SYNTHESIS_RESULTS, Entry, load_table
 from fpqvar_lab.hardware.rtl import (
     ArithmeticMultiplier,
     ComparatorBank,
     DotProduct,
     HadamardUnit,
-    Recoder,
+    OperandAligner,
     RoundingTable,
     TableMultiplier,
     lane_for,
 )
 from fpqvar_lab.hardware.toolchain import (
-    ENTRIES,
-    KINDS,
+    UNIT_KINDS,
     CompiledUnit,
-    Entry,
     ToolError,
-    are_equal,
-    build,
+    build_unit,
     from_words,
-    load_table,
     netlist_is_equal,
     run_yosys,
     synthesis,
     to_rtlil,
     to_verilog,
     to_words,
-    versions,
+    tool_versions,
+    units_are_equal,
 )
 
 
 @pytest.fixture(scope="module")
 def table():
     """The committed table."""
-    return json.loads(data.path(synthesis.RESULTS).read_text(encoding="utf-8"))
+    return json.loads(data.path(SYNTHESIS_RESULTS).read_text(encoding="utf-8"))
 
 
 def committed(table, entry: Entry):
@@ -53,7 +51,7 @@ def committed(table, entry: Entry):
 
 
 def synthesized_again(entry: Entry):
-    unit = build(entry.kind, entry.format, entry.lanes)
+    unit = build_unit(entry.kind, entry.format, entry.lanes)
     report = synthesis.run_synthesis(to_rtlil(unit), synthesis.synthesis_command(dsp=entry.dsp))
     return {**asdict(report), "seconds": None}
 
@@ -70,7 +68,7 @@ def named(entry: Entry) -> str:
     ],
 )
 def test_synthesizing_again_gives_the_committed_figures(table, entry):
-    if table["versions"] != versions():
+    if table["versions"] != tool_versions():
         pytest.skip("the table was made with other versions of the tools")
     assert synthesized_again(entry) == {**committed(table, entry)["result"], "seconds": None}
 
@@ -81,10 +79,10 @@ def is_small(entry: Entry) -> bool:
 
 @pytest.mark.parametrize("small", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_committed_table_is_of_the_present_units(table, small):
-    if table["versions"] != versions():
+    if table["versions"] != tool_versions():
         pytest.skip("the table was made with other versions of the tools")
     for entry in (entry for entry in ENTRIES if is_small(entry) == small):
-        unit = build(entry.kind, entry.format, entry.lanes)
+        unit = build_unit(entry.kind, entry.format, entry.lanes)
         assert committed(table, entry)["digest"] == synthesis.result_key(unit, dsp=entry.dsp)
 
 
@@ -144,11 +142,11 @@ def test_table_and_arithmetic_are_the_same_function(fmt, output):
     table, arithmetic = (
         kind(fmt, output=output) for kind in (TableMultiplier, ArithmeticMultiplier)
     )
-    assert are_equal(table, arithmetic)
+    assert units_are_equal(table, arithmetic)
 
 
 def test_the_solver_tells_tie_rules_apart():
-    assert not are_equal(RoundingTable(E2M1), RoundingTable(E2M1, TIES_TO_POSITIVE))
+    assert not units_are_equal(RoundingTable(E2M1), RoundingTable(E2M1, TIES_TO_POSITIVE))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +156,7 @@ def test_the_solver_tells_tie_rules_apart():
         pytest.param(ArithmeticMultiplier(E2M3), 1, marks=pytest.mark.slow),
         pytest.param(RoundingTable(DUAL_FP4_POW2), 1, marks=pytest.mark.slow),
         pytest.param(ComparatorBank(7, 8), 1, marks=pytest.mark.slow),
-        pytest.param(Recoder(DUAL_FP4_POW2), 1, marks=pytest.mark.slow),
+        pytest.param(OperandAligner(DUAL_FP4_POW2), 1, marks=pytest.mark.slow),
         pytest.param(HadamardUnit(4, 2, 3), 8, marks=pytest.mark.slow),
         pytest.param(DotProduct(lane_for(E2M1), 2, 4), 6, marks=pytest.mark.slow),
     ],
@@ -241,7 +239,7 @@ def test_exported_verilog_gives_the_same_in_icarus(unit, cycles, tmp_path):
 
 @pytest.mark.skipif(not shutil.which("verilator"), reason="Verilator is not installed")
 def test_exported_verilog_passes_verilator_s_checks(tmp_path):
-    (tmp_path / "unit.v").write_text(to_verilog(build("quantizer"), "unit"))
+    (tmp_path / "unit.v").write_text(to_verilog(build_unit("quantizer"), "unit"))
     command = ["verilator", "--lint-only", "-Wno-fatal", "unit.v"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
 
@@ -263,8 +261,8 @@ def test_the_compiled_simulator_is_fast():
 
 
 def test_every_kind_of_unit_can_be_built():
-    for name in KINDS:
-        unit = build(name, "dual-fp4-pow2" if name == "recoder" else "e2m1")
+    for name in UNIT_KINDS:
+        unit = build_unit(name, "dual-fp4-pow2" if name == "operand-aligner" else "e2m1")
         assert unit.latency >= 0
         assert unit.interval >= 1
 
@@ -301,5 +299,7 @@ def test_mistakes_end_in_one_line(arguments, message, capsys):
 @pytest.mark.slow
 def test_the_clock_of_a_shorter_path_is_estimated_higher():
     """A multiplier array without registers behind an adder is slower than a table before one."""
-    fast, slow = (synthesis.estimate_fmax(build("dot-product", fmt, 4)) for fmt in ("int4", "int8"))
+    fast, slow = (
+        synthesis.estimate_fmax(build_unit("dot-product", fmt, 4)) for fmt in ("int4", "int8")
+    )
     assert fast > 1.1 * slow

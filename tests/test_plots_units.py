@@ -13,7 +13,7 @@ mpl.use("agg")
 def figures():
     order = np.arange(8).reshape(4, 2)
     costs = {"logic": [10, 20, 900], "delays": [5, 8, 0]}
-    parts = {"a": {"dots": 20.0, "rest": 1.0}, "b": {"dots": 30.0, "recoders": 3.0, "rest": 1.5}}
+    parts = {"a": {"dots": 20.0, "rest": 1.0}, "b": {"dots": 30.0, "aligners": 3.0, "rest": 1.5}}
     return {
         "graph": units.butterfly_graph(8),
         "folded": units.folded_unit(8),

@@ -19,7 +19,7 @@ from fpqvar_lab.hardware.accelerator.device import (
     URAM_BITS,
     URAM_PORT_BITS,
 )
-from fpqvar_lab.hardware.toolchain import Entry, load_table
+from fpqvar_lab.hardware.cost_table import Entry, load_table
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ ASSUMED: Mapping[str, Assumption] = {
 
 
 RECODED_BITS = 8
-"""Of a recoder's result, which is digits and a place."""
+"""Of an operand aligner's result, which is digits and a place."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def matrix_format(design: Design) -> str:
 def matrix_unit(
     name: str, rows: int, columns: int, lanes: int, cell: Resources | None = None
 ) -> Resources:
-    """One matrix unit: dot products, a scale unit for each column, recoders where there are any.
+    """One matrix unit: dot products, a scale unit for each column, operand aligners if any.
 
     What is around them (queues, selection) is added in the proportion that the table's unit of
     4 x 4 dot products of E2M1 has.
@@ -185,9 +185,9 @@ def _cells(name: str, rows: int, columns: int, cell: Resources, lanes: int) -> R
     unit = cell * (rows * columns) + _row("scale-unit", dsp=True) * columns
     fmt = by_name(name)
     if isinstance(fmt, DualFormat) and fmt.scale_ratio == "power-of-two":
-        # Both operands wait a cycle for the recoders.
+        # Both operands wait a cycle for the operand aligners.
         waiting = RECODED_BITS * rows + fmt.positive.bits * columns
-        unit += _row("recoder", name) * (rows * lanes) + Resources(ff=waiting * lanes)
+        unit += _row("operand-aligner", name) * (rows * lanes) + Resources(ff=waiting * lanes)
     return unit
 
 

@@ -26,7 +26,7 @@ from fpqvar_lab.hardware.accelerator.explore import (
 from fpqvar_lab.hardware.accelerator.interval import Interval
 from fpqvar_lab.hardware.accelerator.point import Point, evaluate_design
 from fpqvar_lab.hardware.accelerator.problem import Problem, problem_of
-from fpqvar_lab.hardware.toolchain import RESULTS as SYNTHESIS
+from fpqvar_lab.hardware.cost_table import SYNTHESIS_RESULTS
 from fpqvar_lab.method import find_recipe, recipe_digest
 from fpqvar_lab.var import VQVAEConfig, operations
 
@@ -220,7 +220,7 @@ def provenance() -> dict[str, Any]:
 @cache
 def _synthesis_digest() -> str:
     """Of what every unit costs and of the hardware it is the cost of."""
-    table = json.loads(data.path(SYNTHESIS).read_text(encoding="utf-8"))
+    table = json.loads(data.path(SYNTHESIS_RESULTS).read_text(encoding="utf-8"))
     units = [
         [row["entry"], row["digest"], {**row["result"], "seconds": None}] for row in table["units"]
     ]

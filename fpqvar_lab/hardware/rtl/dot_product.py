@@ -7,7 +7,7 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
 from fpqvar_lab.hardware.rtl.adder_tree import Term, add_all, add_or_subtract, tree_levels
-from fpqvar_lab.hardware.rtl.lanes import HalvesLane, Lane
+from fpqvar_lab.hardware.rtl.lanes import DualLane, Lane
 from fpqvar_lab.hardware.rtl.unit import Unit
 
 
@@ -51,7 +51,7 @@ class DotProduct(Unit):
         return m
 
 
-class HalvesDotProduct(Unit):
+class DualDotProduct(Unit):
     """A `DotProduct` with a dual format's codes: a tree, and a total, for each half.
 
     Ports: as those of `DotProduct`, but two totals, `above` (out, the positive half's) and `below`
@@ -59,7 +59,7 @@ class HalvesDotProduct(Unit):
     the same.
     """
 
-    def __init__(self, lane: HalvesLane, lanes: int = 16, group: int = 128):
+    def __init__(self, lane: DualLane, lanes: int = 16, group: int = 128):
         self.lane, self.lanes, self.group = lane, lanes, group
         self.latency = tree_levels(lanes) + 2
         self.total_bits = (group * lane.largest).bit_length() + 1

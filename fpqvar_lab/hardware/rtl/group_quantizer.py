@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from fpqvar_lab.formats import TIES_TO_EVEN, DualFormat, Format, Rounding
 from fpqvar_lab.hardware.rtl.comparator_bank import ComparatorBank
 from fpqvar_lab.hardware.rtl.group_intake import GroupIntake, intake_latency
-from fpqvar_lab.hardware.rtl.integers import halves
+from fpqvar_lab.hardware.rtl.integers import branches
 from fpqvar_lab.hardware.rtl.scale_divider import ScaleDivider, group_scales
 from fpqvar_lab.hardware.rtl.threshold_generator import ThresholdGenerator
 from fpqvar_lab.hardware.rtl.unit import Unit
@@ -65,10 +65,10 @@ class GroupQuantizer(Unit):
         self.format, self.lanes, self.width, self.rounding = fmt, lanes, width, rounding
         self.group = group
         is_dual = isinstance(fmt, DualFormat)
-        self.dividers = [ScaleDivider(half, width, steps) for half in halves(fmt)]
+        self.dividers = [ScaleDivider(half, width, steps) for half in branches(fmt)]
         self.generators = [
             ThresholdGenerator(half, width, rounding, largest_shift=1 + is_dual)
-            for half in halves(fmt)
+            for half in branches(fmt)
         ]
         stages = [*self.dividers, *self.generators]
         self.interval = max(group // lanes, *(stage.interval for stage in stages))

@@ -32,14 +32,14 @@ def is_sign_magnitude(fmt: Format) -> bool:
     return not (isinstance(fmt, IntFormat) and not fmt.symmetric)
 
 
-def unit_exponent(fmt: SignedFormat) -> int:
+def quantum_exponent(fmt: SignedFormat) -> int:
     """The e for which 2^e is the value of the integer 1: -1 for E2M1."""
     unit = 1.0 if isinstance(fmt, IntFormat) else fmt.quantum
     numerator, denominator = unit.as_integer_ratio()
     return numerator.bit_length() - denominator.bit_length()
 
 
-def halves(fmt: Format) -> tuple[SignedFormat, ...]:
+def branches(fmt: Format) -> tuple[SignedFormat, ...]:
     """The formats of a code's magnitudes: one, or (positive, negative) for a dual format."""
     return (fmt.positive, fmt.negative) if isinstance(fmt, DualFormat) else (fmt,)
 

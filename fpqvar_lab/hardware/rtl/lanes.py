@@ -123,13 +123,13 @@ class SignificandLane:
         return Cat(code[:mantissa_bits], is_normal), (exponent - is_normal)[: len(exponent)]
 
 
-def placed_operand(places: int, digit_bits: int = 3) -> StructLayout:
+def aligned_operand(places: int, digit_bits: int = 3) -> StructLayout:
     """An operand `digits * 2^place`: one of the `skips` is 0, that of its place."""
     return StructLayout({"digits": digit_bits, "sign": 1, "skips": places})
 
 
 @dataclass(frozen=True)
-class PlacedLane:
+class AlignedLane:
     """An operand given by three digits and a place, times a code: a table, and a place for it.
 
     Args:
@@ -142,7 +142,7 @@ class PlacedLane:
 
     @property
     def a_shape(self) -> Shape:
-        return unsigned(placed_operand(len(self.places)).size)
+        return unsigned(aligned_operand(len(self.places)).size)
 
     @property
     def b_shape(self) -> Shape:
@@ -195,7 +195,7 @@ def _register(m: Module, value: Value, name: str) -> Signal:
 
 
 @dataclass(frozen=True)
-class HalvesLane:
+class DualLane:
     """A dual format's code times another code, as one term for each half; one of the two is 0."""
 
     a: DualFormat

@@ -7,10 +7,10 @@ from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from fpqvar_lab.formats import DualFormat, Format, SignedFormat
-from fpqvar_lab.hardware.rtl.dot_product import DotProduct, HalvesDotProduct
-from fpqvar_lab.hardware.rtl.integers import unit_exponent
-from fpqvar_lab.hardware.rtl.lanes import CodeLane, HalvesLane, PlacedLane, lane_for
-from fpqvar_lab.hardware.rtl.recoder import PLACES, Recoder
+from fpqvar_lab.hardware.rtl.dot_product import DotProduct, DualDotProduct
+from fpqvar_lab.hardware.rtl.integers import quantum_exponent
+from fpqvar_lab.hardware.rtl.lanes import AlignedLane, CodeLane, DualLane, lane_for
+from fpqvar_lab.hardware.rtl.operand_aligner import ALIGNMENTS, OperandAligner
 from fpqvar_lab.hardware.rtl.scale_unit import EXPONENT, ScaleUnit
 from fpqvar_lab.hardware.rtl.unit import Unit
 
@@ -43,7 +43,7 @@ class MatrixUnit(Unit):
     the next group passes, one `ScaleUnit` for each column multiplies the rows' totals by their
     scales and adds them up over the groups (see there for what is exact). A dual format with free
     scales has two totals in each place, and takes two turns; with a power-of-two ratio each row has
-    a `Recoder` for each lane, and a single total.
+    a `OperandAligner` for each lane, and a single total.
 
     `interval`: `group / lanes` cycles between groups. `latency`: from the first beat of a sum's
     last group to its first row. The unit takes the last group of a sum only when there is room for
@@ -85,7 +85,7 @@ class MatrixUnit(Unit):
         self._dots = [[self._dot(group) for _ in range(columns)] for _ in range(rows)]
         dot = self._dots[0][0]
         self._scalers = [ScaleUnit(dot.total_bits, rows, result_bits) for _ in range(columns)]
-        self._wait = dot.latency + self._is_recoded
+        self._wait = dot.latency + self._is_aligned
         self.latency = self.interval + self._wait + ScaleUnit.latency + 2
         self.latency += (self.passes - 1) * rows
         results = StructLayout({"results": ArrayLayout(signed(result_bits), columns)})
@@ -98,16 +98,16 @@ class MatrixUnit(Unit):
         )
 
     @property
-    def _is_recoded(self) -> bool:
+    def _is_aligned(self) -> bool:
         return isinstance(self.a, DualFormat) and self.a.scale_ratio == "power-of-two"
 
-    def _dot(self, group: int) -> DotProduct | HalvesDotProduct:
+    def _dot(self, group: int) -> DotProduct | DualDotProduct:
         if not isinstance(self.a, DualFormat):
             lane = lane_for(self.a) if self.a == self.b else CodeLane(self.a, self.b)
             return DotProduct(lane, self.lanes, group)
-        if self._is_recoded:
-            return DotProduct(PlacedLane(self.b, PLACES), self.lanes, group)
-        return HalvesDotProduct(HalvesLane(self.a, self.b), self.lanes, group)
+        if self._is_aligned:
+            return DotProduct(AlignedLane(self.b, ALIGNMENTS), self.lanes, group)
+        return DualDotProduct(DualLane(self.a, self.b), self.lanes, group)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -125,7 +125,7 @@ class MatrixUnit(Unit):
 
     def _multiply(self, m: Module, enable: Value, clear: Value) -> None:
         rows = [self._row_operand(m, row) for row in range(self.rows)]
-        delay = int(self._is_recoded)
+        delay = int(self._is_aligned)
         columns = [_later(m, self.i.payload.b[c].as_value(), delay) for c in range(self.columns)]
         for r, dots in enumerate(self._dots):
             for c, dot in enumerate(dots):
@@ -135,14 +135,14 @@ class MatrixUnit(Unit):
 
     def _row_operand(self, m: Module, row: int) -> Value:
         codes = self.i.payload.a[row]
-        if not (self._is_recoded and isinstance(self.a, DualFormat)):
+        if not (self._is_aligned and isinstance(self.a, DualFormat)):
             return codes.as_value()
-        recoders = [Recoder(self.a) for _ in range(self.lanes)]
-        for lane, recoder in enumerate(recoders):
-            m.submodules[f"recoder{row}_{lane}"] = recoder
-            m.d.comb += recoder.code.eq(codes[lane])
-            m.d.comb += recoder.shift.eq(self.i.payload.negative[row])
-        return _later(m, Cat(recoder.operand for recoder in recoders), 1)
+        aligners = [OperandAligner(self.a) for _ in range(self.lanes)]
+        for lane, aligner in enumerate(aligners):
+            m.submodules[f"aligner{row}_{lane}"] = aligner
+            m.d.comb += aligner.code.eq(codes[lane])
+            m.d.comb += aligner.shift.eq(self.i.payload.negative[row])
+        return _later(m, Cat(aligner.operand for aligner in aligners), 1)
 
     def _kept_scales(self, m: Module, arrive: Value, leave: Value) -> Signal:
         """The scales of a group, held back until its totals are there, and while they drain."""
@@ -202,16 +202,18 @@ class MatrixUnit(Unit):
         a_scales = [scales.a_scales[row] for row in range(self.rows)]
         if not isinstance(self.a, DualFormat):
             return Array(a_scales)[turn], Const(
-                unit_exponent(self.a) + unit_exponent(self.b), EXPONENT
+                quantum_exponent(self.a) + quantum_exponent(self.b), EXPONENT
             )
         above, below = (
-            unit_exponent(half) + unit_exponent(self.b)
+            quantum_exponent(half) + quantum_exponent(self.b)
             for half in (self.a.positive, self.a.negative)
         )
         others = [scales.negative[row] for row in range(self.rows)]
-        if self._is_recoded:
+        if self._is_aligned:
             shift = Array(others)[turn]
-            return Array(a_scales)[turn], shift + below - Recoder(self.a).unit_shift(shift)
+            return Array(a_scales)[turn], shift + below - OperandAligner(self.a).quantum_shift(
+                shift
+            )
         is_above = turn < self.rows
         return Array(a_scales + others)[turn], Mux(is_above, above, below)
 

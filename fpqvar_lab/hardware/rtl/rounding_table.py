@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib.wiring import In, Out
 
 from fpqvar_lab.formats import TIES_TO_EVEN, DualFormat, Format, Rounding
-from fpqvar_lab.hardware.rtl.integers import halves, midpoints, tie_goes_up
+from fpqvar_lab.hardware.rtl.integers import branches, midpoints, tie_goes_up
 from fpqvar_lab.hardware.rtl.unit import Unit, lookup
 
 
@@ -28,7 +28,7 @@ class RoundingTable(Unit):
 
     def __init__(self, fmt: Format, rounding: Rounding = TIES_TO_EVEN):
         self.format, self.rounding = fmt, rounding
-        self.magnitude_bits = max(midpoints(half)[-1].bit_length() for half in halves(fmt))
+        self.magnitude_bits = max(midpoints(half)[-1].bit_length() for half in branches(fmt))
         super().__init__(
             {
                 "magnitude": In(self.magnitude_bits),
@@ -54,7 +54,7 @@ class RoundingTable(Unit):
 
     def _entry(self, quotient: int, negative: bool) -> int:
         sticky, magnitude = divmod(quotient, 2**self.magnitude_bits)
-        half = halves(self.format)[-1 if negative else 0]
+        half = branches(self.format)[-1 if negative else 0]
         return sum(
             magnitude > middle
             or (magnitude == middle and (sticky or tie_goes_up(i, negative, self.rounding)))

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from fpqvar_lab.formats import TIES_TO_EVEN, DualFormat, Format, Rounding, SignedFormat
 from fpqvar_lab.hardware.rtl.group_intake import GroupIntake, intake_latency
-from fpqvar_lab.hardware.rtl.integers import halves, midpoint_exponent
+from fpqvar_lab.hardware.rtl.integers import branches, midpoint_exponent
 from fpqvar_lab.hardware.rtl.rounding_table import RoundingTable
 from fpqvar_lab.hardware.rtl.unit import Unit
 
@@ -56,7 +56,7 @@ class ShiftQuantizer(Unit):
         self.intake = GroupIntake(
             lanes, width, group, split=isinstance(fmt, DualFormat), wait=self.latency
         )
-        scales = ArrayLayout(8, len(halves(fmt)))
+        scales = ArrayLayout(8, len(branches(fmt)))
         beat = StructLayout({"codes": ArrayLayout(fmt.bits, lanes), "scales": scales, "last": 1})
         super().__init__(
             {
@@ -91,10 +91,10 @@ class ShiftQuantizer(Unit):
         return m
 
     def _peaks(self) -> list[Value]:
-        return [self.intake.peaks.payload[i] for i in range(len(halves(self.format)))]
+        return [self.intake.peaks.payload[i] for i in range(len(branches(self.format)))]
 
     def _send(self, m: Module, kept: list[Signal], empty: Signal) -> None:
-        for index, (half, position) in enumerate(zip(halves(self.format), kept, strict=True)):
+        for index, (half, position) in enumerate(zip(branches(self.format), kept, strict=True)):
             exponent = position + (BIAS - _exponent(half.max))
             m.d.sync += self.o.payload.scales[index].eq(Mux(empty[index], 0, exponent))
         for lane in range(self.lanes):
@@ -108,7 +108,7 @@ class ShiftQuantizer(Unit):
         aligned = Signal(self.width, name=f"aligned{lane}")
         m.d.comb += aligned.eq(magnitude << (self.width - 1 - position)[: len(position)])
         m.submodules[f"table{lane}"] = table = RoundingTable(self.format, self.rounding)
-        cuts = [self._cut(aligned, half) for half in halves(self.format)]
+        cuts = [self._cut(aligned, half) for half in branches(self.format)]
         m.d.comb += [
             table.magnitude.eq(Mux(negative, cuts[-1][0], cuts[0][0])),
             table.sticky.eq(Mux(negative, cuts[-1][1], cuts[0][1])),

@@ -2,20 +2,16 @@
 counted. Yosys, CXXRTL and nextpnr are run from here.
 """
 
-from fpqvar_lab.hardware.toolchain.cost_table import (
-    COLUMNS,
-    ENTRIES,
-    Entry,
-    cells,
-    load_table,
-    measure,
-)
 from fpqvar_lab.hardware.toolchain.cxxrtl import CompiledUnit, from_words, run_beats, to_words
-from fpqvar_lab.hardware.toolchain.equivalence import are_equal, netlist_is_equal
+from fpqvar_lab.hardware.toolchain.equivalence import netlist_is_equal, units_are_equal
 from fpqvar_lab.hardware.toolchain.netlist import Lut, lookup_tables
-from fpqvar_lab.hardware.toolchain.rtl_simulation import StreamRun, evaluate, record, run_stream
+from fpqvar_lab.hardware.toolchain.rtl_simulation import (
+    StreamRun,
+    evaluate_combinational,
+    record_waves,
+    run_stream,
+)
 from fpqvar_lab.hardware.toolchain.synthesis import (
-    RESULTS,
     result_key,
     run_synthesis,
     synthesis_command,
@@ -23,42 +19,36 @@ from fpqvar_lab.hardware.toolchain.synthesis import (
 )
 from fpqvar_lab.hardware.toolchain.tiles import (
     all_tiles,
-    beats_of,
+    beat_payloads,
     compiled_product,
-    operands,
-    payloads,
+    matrix_operands,
+    operand_beats,
 )
-from fpqvar_lab.hardware.toolchain.units import KINDS, build, hadamard_signs
-from fpqvar_lab.hardware.toolchain.verilog import constraints, to_verilog
-from fpqvar_lab.hardware.toolchain.yosys import ToolError, run_yosys, to_rtlil, versions
+from fpqvar_lab.hardware.toolchain.unit_costs import TABLE_COLUMNS, synthesize_entry, table_row
+from fpqvar_lab.hardware.toolchain.units import UNIT_KINDS, build_unit, hadamard_signs
+from fpqvar_lab.hardware.toolchain.verilog import clock_constraint, to_verilog
+from fpqvar_lab.hardware.toolchain.yosys import ToolError, run_yosys, to_rtlil, tool_versions
 
 __all__ = [
-    "COLUMNS",
-    "ENTRIES",
-    "KINDS",
-    "RESULTS",
+    "TABLE_COLUMNS",
+    "UNIT_KINDS",
     "CompiledUnit",
-    "Entry",
     "Lut",
     "StreamRun",
     "ToolError",
     "all_tiles",
-    "are_equal",
-    "beats_of",
-    "build",
-    "cells",
+    "beat_payloads",
+    "build_unit",
+    "clock_constraint",
     "compiled_product",
-    "constraints",
-    "evaluate",
+    "evaluate_combinational",
     "from_words",
     "hadamard_signs",
-    "load_table",
     "lookup_tables",
-    "measure",
+    "matrix_operands",
     "netlist_is_equal",
-    "operands",
-    "payloads",
-    "record",
+    "operand_beats",
+    "record_waves",
     "result_key",
     "run_beats",
     "run_stream",
@@ -66,8 +56,11 @@ __all__ = [
     "run_yosys",
     "synthesis_command",
     "synthesize",
+    "synthesize_entry",
+    "table_row",
     "to_rtlil",
     "to_verilog",
     "to_words",
-    "versions",
+    "tool_versions",
+    "units_are_equal",
 ]

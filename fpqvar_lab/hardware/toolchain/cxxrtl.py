@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fpqvar_lab import data
 from fpqvar_lab.files import replacing
 from fpqvar_lab.hardware.rtl import Unit
-from fpqvar_lab.hardware.toolchain.yosys import TOP, ToolError, run_yosys, to_rtlil, versions
+from fpqvar_lab.hardware.toolchain.yosys import TOP, ToolError, run_yosys, to_rtlil, tool_versions
 
 Words = NDArray[np.uint32]
 _TEMPLATE = """
@@ -169,7 +169,8 @@ def compiler() -> tuple[str, ...]:
 
 def _load(rtlil: str, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> ctypes.CDLL:
     source = _wrapper(inputs, outputs, has_clock="wire width 1 input" in _clock_line(rtlil))
-    key = hashlib.sha256("\0".join((rtlil, source, str(versions()))).encode()).hexdigest()[:24]
+    parts = (rtlil, source, str(tool_versions()))
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     library = data.path().parent / "_build" / "cxxrtl" / f"{key}.so"
     if not library.exists():
         _compile(rtlil, source, library)

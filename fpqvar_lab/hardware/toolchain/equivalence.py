@@ -15,7 +15,7 @@ from fpqvar_lab.hardware.toolchain.yosys import TOP, ToolError, run_yosys, to_rt
 _DIFFERS = "proof did fail"
 
 
-def are_equal(gold: Elaboratable, gate: Elaboratable) -> bool:
+def units_are_equal(gold: Elaboratable, gate: Elaboratable) -> bool:
     """Whether two combinational units with the same ports give the same outputs for all inputs.
 
     Raises:

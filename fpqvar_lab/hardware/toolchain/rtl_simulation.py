@@ -34,7 +34,7 @@ class StreamRun:
         return self.emitted[0] - self.accepted[0]
 
 
-def evaluate(
+def evaluate_combinational(
     unit: Elaboratable, inputs: Sequence[Value], outputs: Sequence[Value], vectors: Iterable[Any]
 ) -> list[tuple[int, ...]]:
     """The outputs of a combinational unit for each vector of inputs."""
@@ -117,7 +117,7 @@ def run_stream(
     return StreamRun(tuple(outputs), tuple(accepted), tuple(emitted), waves)
 
 
-def record(
+def record_waves(
     unit: Elaboratable, inputs: dict[str, Sequence[int]], watched: dict[str, Value]
 ) -> dict[str, list[int]]:
     """The values of signals in each cycle, just before the clock edge: a waveform to draw.

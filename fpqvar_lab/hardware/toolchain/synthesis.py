@@ -2,9 +2,9 @@
 
 The counts are those of `synth_xilinx` before packing: every LUT1 to LUT6 is one, though a vendor's
 tool can put two small ones into one 6-input LUT. They compare units made by the same flow; a
-vendor's tool gives other numbers. Results are kept by a digest of the RTL, the command and the
-versions of the tools: those committed in `data/results/synthesis.json`, others in the folder
-`_build/synthesis`.
+vendor's tool gives other numbers. Results are kept by a digest of the circuit (not of the names in
+it), the command and the versions of the tools: those committed in `data/results/synthesis.json`,
+others in the folder `_build/synthesis`.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,37 +23,8 @@ from amaranth.hdl import Elaboratable
 
 from fpqvar_lab import data
 from fpqvar_lab.files import write_text
-from fpqvar_lab.hardware.toolchain.yosys import TOP, run_tool, run_yosys, to_rtlil, versions
-
-# The committed results, and warm cache of the book's pages.
-RESULTS = "results/synthesis.json"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What one unit takes.
-
-    Args:
-        lut: lookup tables used as logic, LUT1 to LUT6.
-        ff: flip-flops.
-        carry: carry cells, of 4 or 8 bits by family.
-        dsp: multiplier blocks.
-        depth: cells on the longest path between registers or ports.
-        seconds: that the synthesis took.
-        command: of Yosys.
-        memory_lut: lookup tables used as shift registers or small memories.
-        block_ram: block memories.
-    """
-
-    lut: int
-    ff: int
-    carry: int
-    dsp: int
-    depth: int
-    seconds: float
-    command: str
-    memory_lut: int = 0
-    block_ram: int = 0
+from fpqvar_lab.hardware.cost_table import SYNTHESIS_RESULTS, Report
+from fpqvar_lab.hardware.toolchain.yosys import TOP, run_tool, run_yosys, to_rtlil, tool_versions
 
 
 def synthesize(unit: Elaboratable, family: str = "xcup", *, dsp: bool = False) -> Report:
@@ -178,14 +149,33 @@ def _count(cells: dict[str, int], pattern: str) -> int:
 
 
 def _digest(text: str, command: str) -> str:
-    parts = (text, command, json.dumps(versions()))
+    parts = (without_names(text), command, json.dumps(tool_versions()))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+# A line whose names are RTLIL's own; a name of the design (`\code`) or of the writer (`$7`).
+_OWN_LINE_OR_NAME = re.compile(r"^ *(?:attribute|parameter) .*$|\\\S+|\$\d+", re.MULTILINE)
+
+
+def without_names(rtlil: str) -> str:
+    """RTLIL with every name replaced by the number of its first occurrence.
+
+    Two texts become equal when they describe the same circuit, part by part, under other names.
+    """
+    numbers: dict[str, str] = {}
+
+    def number(found: re.Match[str]) -> str:
+        if found[0][0] not in "\\$":
+            return found[0]
+        return numbers.setdefault(found[0], f"n{len(numbers)}")
+
+    return _OWN_LINE_OR_NAME.sub(number, rtlil)
 
 
 @cache
 def _committed() -> dict[str, dict[str, Any]]:
     try:
-        table = json.loads(data.path(RESULTS).read_text(encoding="utf-8"))
+        table = json.loads(data.path(SYNTHESIS_RESULTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     return {entry["digest"]: entry["result"] for entry in table["units"]}

@@ -37,7 +37,7 @@ class Operands:
     negative: NDArray[np.int64] | None = None
 
 
-def operands(a: QuantizedTensor, b: QuantizedTensor) -> Operands:
+def matrix_operands(a: QuantizedTensor, b: QuantizedTensor) -> Operands:
     """The operands as they are stored.
 
     Args:
@@ -74,13 +74,13 @@ def all_tiles(unit: MatrixUnit, rows: int, columns: int) -> list[Tile]:
     ]
 
 
-def beats_of(operands: Operands, unit: MatrixUnit, tiles: Iterable[Tile]) -> Beats:
+def operand_beats(operands: Operands, unit: MatrixUnit, tiles: Iterable[Tile]) -> Beats:
     """What the unit is sent for these tiles, one after the other, each in all its groups."""
     parts = [_tile_beats(operands, unit, *tile) for tile in tiles]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def payloads(beats: Beats) -> list[dict[str, Any]]:
+def beat_payloads(beats: Beats) -> list[dict[str, Any]]:
     """The beats as payloads for `simulate.run_stream`."""
     columns = [values.tolist() for values in beats.values()]
     return [dict(zip(beats, values, strict=True)) for values in zip(*columns, strict=True)]
@@ -124,7 +124,7 @@ def compiled_product(unit: MatrixUnit, operands: Operands, base: int) -> NDArray
     """
     shape = len(operands.a), len(operands.b)
     tiles = all_tiles(unit, *shape)
-    results = compiled_results(unit, beats_of(operands, unit, tiles), base)
+    results = compiled_results(unit, operand_beats(operands, unit, tiles), base)
     product = np.empty(shape, np.int64)
     for tile, values in zip(tiles, np.split(results, len(tiles)), strict=True):
         product[tile] = values

@@ -7,26 +7,26 @@ import numpy as np
 
 from fpqvar_lab.formats import DualFormat, Format, IntFormat, SignedFormat, by_name
 from fpqvar_lab.hardware.rtl import (
-    PLACES,
+    ALIGNMENTS,
+    AlignedLane,
     ArithmeticMultiplier,
     ComparatorBank,
     DotProduct,
+    DualDotProduct,
+    DualLane,
     GroupQuantizer,
     HadamardUnit,
-    HalvesDotProduct,
-    HalvesLane,
     IntegerMultiplier,
     KVQuantizer,
     MatrixUnit,
+    OperandAligner,
     Output,
-    PlacedLane,
-    Recoder,
     RoundingTable,
     ScaleUnit,
     ShiftQuantizer,
     TableMultiplier,
     Unit,
-    halves,
+    branches,
     lane_for,
     midpoints,
 )
@@ -59,16 +59,16 @@ def hadamard_signs(points: int = 128, seed: int = 0) -> list[int]:
     return np.random.default_rng(seed).choice([1, -1], points).tolist()
 
 
-def build(kind: str, fmt: str | Format = "e2m1", lanes: int | None = None) -> Unit:
+def build_unit(kind: str, fmt: str | Format = "e2m1", lanes: int | None = None) -> Unit:
     """A unit by the name of its kind and format.
 
     Raises:
         ValueError: for a kind or format that does not exist, or that do not go together.
     """
-    if kind not in KINDS:
-        raise ValueError(f"no unit is named {kind!r}; there are {', '.join(KINDS)}")
+    if kind not in UNIT_KINDS:
+        raise ValueError(f"no unit is named {kind!r}; there are {', '.join(UNIT_KINDS)}")
     chosen = by_name(fmt) if isinstance(fmt, str) else fmt
-    found = KINDS[kind]
+    found = UNIT_KINDS[kind]
     return found.make(chosen, found.lanes if lanes is None else lanes)
 
 
@@ -88,25 +88,25 @@ def _dot(fmt: Format, lanes: int) -> Unit:
     if not isinstance(fmt, DualFormat):
         return DotProduct(lane_for(fmt), lanes)
     if fmt.scale_ratio == "free":
-        return HalvesDotProduct(HalvesLane(fmt, fmt.positive), lanes)
-    return DotProduct(PlacedLane(fmt.positive, PLACES), lanes)
+        return DualDotProduct(DualLane(fmt, fmt.positive), lanes)
+    return DotProduct(AlignedLane(fmt.positive, ALIGNMENTS), lanes)
 
 
-def _recoder(fmt: Format, lanes: int) -> Unit:
+def _aligner(fmt: Format, lanes: int) -> Unit:
     if not isinstance(fmt, DualFormat):
         raise ValueError(f"{fmt} is no dual format; use dual-fp4-pow2")
-    return Recoder(fmt)
+    return OperandAligner(fmt)
 
 
 def _comparators(fmt: Format, lanes: int) -> Unit:
-    return ComparatorBank(max(len(midpoints(half)) for half in halves(fmt)), 16)
+    return ComparatorBank(max(len(midpoints(half)) for half in branches(fmt)), 16)
 
 
 def _matrix(fmt: Format, lanes: int) -> Unit:
     return MatrixUnit(fmt, weight_format(fmt), rows=4, columns=4, lanes=lanes)
 
 
-KINDS = {
+UNIT_KINDS = {
     "fp-multiplier": Kind(_table, "product of two codes by a truth table", macs=lambda _: 1),
     "fp-multiplier-arithmetic": Kind(
         lambda fmt, _: ArithmeticMultiplier(_single(fmt)),
@@ -141,7 +141,7 @@ KINDS = {
         lanes=2,
     ),
     "dot-product": Kind(_dot, "products, adder tree, accumulator", lanes=64, macs=lambda n: n),
-    "recoder": Kind(_recoder, "a dual format's code to digits and a place"),
+    "operand-aligner": Kind(_aligner, "a dual format's code to digits and a place"),
     "scale-unit": Kind(lambda *_: ScaleUnit(16, 8), "a total times its scales, added up"),
     "matrix-unit": Kind(
         _matrix, "a tile of 4 x 4 dot products with scales", lanes=16, macs=lambda n: 16 * n

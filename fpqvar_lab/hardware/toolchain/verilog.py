@@ -24,7 +24,7 @@ def to_verilog(unit: Elaboratable, name: str) -> str:
     return f"// {name}: made from fpqvar_lab by Amaranth and Yosys\n" + text[text.index("*/") + 2 :]
 
 
-def constraints(megahertz: float = 300.0) -> str:
+def clock_constraint(megahertz: float = 300.0) -> str:
     """A constraints file (XDC) that asks for a clock; pins and other limits are the board's."""
     return (
         f"# The clock to aim for: {megahertz:g} MHz. A unit without a clock needs no such line.\n"

