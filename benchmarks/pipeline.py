@@ -29,9 +29,9 @@ def cases() -> dict[str, tuple[tuple, Design]]:
     }
 
 
-def timed(works: tuple, design: Design) -> tuple[float, Run]:
+def timed(ops: tuple, design: Design) -> tuple[float, Run]:
     start = time.process_time()
-    run = simulate(works, design, memory_bytes_per_s=BANDWIDTH)
+    run = simulate(ops, design, memory_bytes_per_s=BANDWIDTH)
     return time.process_time() - start, run
 
 
@@ -43,8 +43,8 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in chosen}
     runs: dict[str, Run] = {}
     for _ in range(options.rounds):
-        for name, (works, design) in chosen.items():
-            seconds, runs[name] = timed(works, design)
+        for name, (ops, design) in chosen.items():
+            seconds, runs[name] = timed(ops, design)
             times[name].append(seconds)
     print(f"{'':22} {'tasks':>8} {'seconds':>8} {'tasks/s':>9} {'simulated image/s':>18}")
     for name, run in runs.items():

@@ -43,7 +43,7 @@ def test_the_best_design_comes_out_the_same_again(results):
 def test_our_design_is_at_twice_the_published_speed_within_nine_tenths_of_the_board(results):
     ours = Point.from_json(results["ours"])
     assert ours.images_per_second >= 2 * accelerator_results.PAPER_IMAGES_PER_SECOND
-    assert max(ours.shares.values()) <= 0.9
+    assert max(ours.fractions.values()) <= 0.9
 
 
 def test_targets_reach_the_published_speed_and_hardly_more(results):
@@ -55,7 +55,7 @@ def test_each_search_s_points_fit_the_board(results):
     for search in results["searches"]:
         assert search["points"]
         for point in map(Point.from_json, search["points"]):
-            assert max(point.shares.values()) <= search["problem"]["share"]
+            assert max(point.fractions.values()) <= search["problem"]["share"]
 
 
 def test_best_is_of_the_problem_asked(results):

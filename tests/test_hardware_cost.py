@@ -105,7 +105,7 @@ def test_buffers_are_wide_enough_for_the_arrays():
 
 def test_shares_and_fit():
     some = Resources(lut=VCK190.lut.value / 2, dsp=VCK190.dsp.value / 4)
-    assert some.shares(VCK190)["lut"] == 0.5
+    assert some.fractions(VCK190)["lut"] == 0.5
     assert some.fit(VCK190, 0.5)
     assert not some.fit(VCK190, 0.49)
     assert not some.fit(K26)

@@ -47,7 +47,7 @@ def test_unknown_names_say_what_there_is():
 # Intervals
 
 limits = st.tuples(st.floats(0.1, 10), st.floats(0, 10)).map(lambda p: Interval(p[0], p[0] + p[1]))
-shares = st.lists(st.floats(0, 100), min_size=3, max_size=3)
+fractions = st.lists(st.floats(0, 100), min_size=3, max_size=3)
 
 
 def uncertain(ranges, factors):
@@ -55,7 +55,7 @@ def uncertain(ranges, factors):
     return Uncertain(dict(zip(unknowns, factors, strict=True)))
 
 
-@given(st.lists(limits, min_size=3, max_size=3), shares, shares, st.data())
+@given(st.lists(limits, min_size=3, max_size=3), fractions, fractions, st.data())
 def test_a_ratio_lies_within_its_bounds_whatever_the_unknowns_are(ranges, above, below, data):
     """Oracle: values drawn from the ranges."""
     top, bottom = uncertain(ranges, above), uncertain(ranges, [b + 0.1 for b in below])
@@ -65,7 +65,7 @@ def test_a_ratio_lies_within_its_bounds_whatever_the_unknowns_are(ranges, above,
     assert bounds.low - 1e-9 <= found <= bounds.high + 1e-9
 
 
-@given(st.lists(limits, min_size=3, max_size=3), shares)
+@given(st.lists(limits, min_size=3, max_size=3), fractions)
 def test_a_sum_over_itself_is_one_and_over_its_double_one_half(ranges, factors):
     energy = uncertain(ranges, [f + 0.1 for f in factors])
     same, half = ratio(energy, energy), ratio(energy, energy * 2)

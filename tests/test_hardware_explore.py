@@ -21,8 +21,8 @@ from fpqvar_lab.hardware.accelerator import (
     evaluate_design,
     explore,
     formats_of,
-    front,
     least,
+    pareto_front,
     problem_of,
     product_cycles,
     resources,
@@ -69,14 +69,14 @@ def test_no_simulation_beats_its_bounds(every):
 def test_bounds_hold_and_are_near_for_the_large_model():
     """Oracle: the simulator. The bound is of use only if it is near."""
     problem = problem_of("d30", "fp4-fpqvar-pow2")
-    load = Load(problem.work)
+    load = Load(problem.ops)
     design = replace(problem.base, attention_macs=1024, rows=8, lanes=16)
-    run = simulate(problem.work, design, memory_bytes_per_s=problem.rate)
+    run = simulate(problem.ops, design, memory_bytes_per_s=problem.rate)
     assert 0.9 * run.cycles < least(load, design, problem.rate).cycles <= run.cycles
 
 
 def test_the_matrix_s_busy_cycles_are_those_of_the_closed_form(problem, every):
-    load = Load(problem.work)
+    load = Load(problem.ops)
     for candidate, (_, run) in every[:5]:
         assert sum(s.products(candidate.design) for s in load.steps) == run.busy[Unit.MATRIX]
 
@@ -91,8 +91,8 @@ def test_pruning_finds_the_same_front_as_simulating_everything(problem, every):
     found = explore(SMALL, Exploration(problem))
     assert len(found.points) < len(every)
     assert len(found.points) + found.pruned == found.fitting == len(every)
-    best = front([point for _, (point, _) in every])
-    assert {p.merits for p in found.front} == {p.merits for p in best}
+    best = pareto_front([point for _, (point, _) in every])
+    assert {p.objectives for p in found.pareto_front} == {p.objectives for p in best}
 
 
 def test_a_limit_is_kept_and_told(problem):
@@ -110,8 +110,8 @@ def test_a_search_goes_on_from_its_file(problem, tmp_path):
     assert second.points == first.points
     explore(SMALL, second)
     assert second.points[:2] == first.points
-    assert {p.merits for p in second.front} == {
-        p.merits for p in explore(SMALL, Exploration(problem)).front
+    assert {p.objectives for p in second.pareto_front} == {
+        p.objectives for p in explore(SMALL, Exploration(problem)).pareto_front
     }
 
 
@@ -128,7 +128,10 @@ def point(images, joules, divergence):
 
 def test_the_front_keeps_what_nothing_beats_in_all_respects():
     points = [point(2, 1, 0.1), point(1, 2, 0.1), point(1, 2, 0.05), point(2, 1, 0.1)]
-    assert [p.merits for p in front(points)] == [points[0].merits, points[2].merits]
+    assert [p.objectives for p in pareto_front(points)] == [
+        points[0].objectives,
+        points[2].objectives,
+    ]
 
 
 def test_kinds_that_fell_short_of_their_bounds_come_after_untried_ones():
@@ -140,7 +143,7 @@ def test_kinds_that_fell_short_of_their_bounds_come_after_untried_ones():
 
 
 def test_unmeasured_quality_is_the_worst():
-    assert front([point(1, 1, None), point(1, 1, 0.5)])[0].divergence == 0.5
+    assert pareto_front([point(1, 1, None), point(1, 1, 0.5)])[0].divergence == 0.5
 
 
 def test_formats_come_from_the_recipe():
@@ -174,8 +177,8 @@ def test_lightmamba_s_products_are_the_published_cycles():
 
 @pytest.mark.parametrize("overlapped", [False, True])
 def test_the_model_explains_lightmamba_within_thirty_percent(overlapped):
-    work = token(overlapped=overlapped)
-    run = simulate(work, DESIGN, memory_bytes_per_s=memory_rate(VCK190.sustained()))
+    op = token(overlapped=overlapped)
+    run = simulate(op, DESIGN, memory_bytes_per_s=memory_rate(VCK190.sustained()))
     assert 0.7 < 1 / run.seconds / PUBLISHED_TOKENS_PER_SECOND < 1.3
 
 
@@ -203,7 +206,7 @@ def test_simulate_prints_speed_cells_and_energy(capsys, tmp_path):
 
 def test_the_design_that_simulate_starts_from_fits_its_device():
     base = problem_of("d30", "fp4-fpqvar-pow2").base
-    assert max(resources(base).shares(VCK190).values()) <= 1
+    assert max(resources(base).fractions(VCK190).values()) <= 1
 
 
 def test_simulate_says_when_a_design_does_not_fit(capsys):

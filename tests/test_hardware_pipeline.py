@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from fpqvar_lab.hardware.accelerator import (
     MODELLED_LATENCY,
     POINTS,
-    Cause,
     Design,
     Kind,
+    Op,
+    StallReason,
     Unit,
-    Work,
     activation_bytes_needed,
     check_trace,
     chrome_trace,
@@ -42,7 +42,7 @@ FAST = 1e30
 
 
 def linear(rows=50, inner=256, columns=100, *, name="fc1", after=(), bits=4, step=0):
-    return Work(
+    return Op(
         name,
         Kind.LINEAR,
         step,
@@ -62,36 +62,36 @@ def linear(rows=50, inner=256, columns=100, *, name="fc1", after=(), bits=4, ste
 
 def test_with_memory_to_spare_the_tiles_alone_take_time():
     """Oracle: tiles times beats, one cycle for the first weights, and the way out."""
-    work, timing = linear(), TINY.matrix_timing("e2m1")
-    run = simulate([work], TINY, memory_bytes_per_s=FAST)
-    tiles = ceil(work.rows / TINY.rows) * ceil(work.columns / TINY.columns)
+    op, timing = linear(), TINY.matrix_timing("e2m1")
+    run = simulate([op], TINY, memory_bytes_per_s=FAST)
+    tiles = ceil(op.rows / TINY.rows) * ceil(op.columns / TINY.columns)
     way_out = timing.latency - timing.interval + TINY.rows
-    assert run.busy[Unit.MATRIX] == tiles * work.inner / TINY.lanes
+    assert run.busy[Unit.MATRIX] == tiles * op.inner / TINY.lanes
     assert run.cycles == 1 + run.busy[Unit.MATRIX] + way_out
-    assert run.stalls[Unit.MATRIX][Cause.WEIGHTS] == 1
+    assert run.stalls[Unit.MATRIX][StallReason.WEIGHTS] == 1
 
 
 def test_with_too_little_memory_the_weights_alone_take_time():
     """Oracle: bytes over rate, then the last chunk's tiles, and the way out."""
-    work, timing = linear(rows=8, columns=96), TINY.matrix_timing("e2m1")
+    op, timing = linear(rows=8, columns=96), TINY.matrix_timing("e2m1")
     rate = 0.25 * TINY.clock_hz
-    run = simulate([work], TINY, memory_bytes_per_s=rate)
-    tail = 2 * work.inner // TINY.lanes + timing.latency - timing.interval + TINY.rows
-    assert run.busy[Unit.DMA] == 4 * work.weight_bytes
-    assert run.cycles == 4 * work.weight_bytes + tail
+    run = simulate([op], TINY, memory_bytes_per_s=rate)
+    tail = 2 * op.inner // TINY.lanes + timing.latency - timing.interval + TINY.rows
+    assert run.busy[Unit.DMA] == 4 * op.weight_bytes
+    assert run.cycles == 4 * op.weight_bytes + tail
 
 
 @pytest.mark.parametrize(("rate", "bound"), [(1e6, "memory"), (1e15, "arithmetic")])
 def test_an_image_approaches_what_binds_it(rate, bound):
     """Oracle: all bytes over the rate; or all padded tiles. Neither can be beaten."""
-    works = workload(MINI, RECIPE, batch=8)
+    ops = workload(MINI, RECIPE, batch=8)
     design = replace(TINY, attention_macs=2**14, special_lanes=4096, quantizer_lanes=4096)
     design = replace(design, hadamard_lanes=1024)
-    run = simulate(works, design, memory_bytes_per_s=rate)
+    run = simulate(ops, design, memory_bytes_per_s=rate)
     moved = run.bytes_read + run.bytes_written
     tiles = sum(
         ceil(w.rows / 4) * ceil(w.columns / 12) * w.inner // 32
-        for w in works
+        for w in ops
         if w.weight_format != "fp16"
     )
     least = moved * design.clock_hz / rate if bound == "memory" else tiles
@@ -149,30 +149,28 @@ def run_queue(jobs: dict[str, Job], capacity: int) -> int:
     return max(ends.values())
 
 
-def chain(rows: int, widths: list[int]) -> list[Work]:
+def chain(rows: int, widths: list[int]) -> list[Op]:
     """Layers with normalisation, transform and quantizer before each, and a residual after."""
-    works: list[Work] = []
+    ops: list[Op] = []
 
     def add(name: str, kind: Kind, columns: int, **fields: object) -> None:
-        after = (works[-1].name,) if works else ()
-        base = Work(name, kind, 0, 0, rows=rows, columns=columns, elements=rows * columns)
-        works.append(replace(base, after=after, **fields))  # type: ignore[arg-type]
+        after = (ops[-1].name,) if ops else ()
+        base = Op(name, kind, 0, 0, rows=rows, columns=columns, elements=rows * columns)
+        ops.append(replace(base, after=after, **fields))  # type: ignore[arg-type]
 
     for layer, (inner, columns) in enumerate(pairwise(widths)):
         add(f"norm{layer}", Kind.NORM, inner)
         add(f"hadamard{layer}", Kind.HADAMARD, inner)
         add(f"quantize{layer}", Kind.QUANTIZE, inner, input_format="e2m1", group=128)
-        works.append(
-            linear(rows, inner, columns, name=f"linear{layer}", after=(f"quantize{layer}",))
-        )
+        ops.append(linear(rows, inner, columns, name=f"linear{layer}", after=(f"quantize{layer}",)))
         add(f"residual{layer}", Kind.RESIDUAL, columns)
-    return works
+    return ops
 
 
-def jobs_of(works: list[Work], design: Design, rate: Fraction) -> tuple[dict[str, Job], int]:
+def jobs_of(ops: list[Op], design: Design, rate: Fraction) -> tuple[dict[str, Job], int]:
     """The chain as single jobs with both levels on; and the cycles after the last job's end."""
     jobs: dict[str, Job] = {}
-    tiles = [min(design.rows, works[0].rows - r) for r in range(0, works[0].rows, design.rows)]
+    tiles = [min(design.rows, ops[0].rows - r) for r in range(0, ops[0].rows, design.rows)]
     quantizer = design.quantizer_timing("e2m1", 128)
     matrix, transform = design.matrix_timing("e2m1"), design.hadamard_timing
     lags = {
@@ -183,36 +181,36 @@ def jobs_of(works: list[Work], design: Design, rate: Fraction) -> tuple[dict[str
         Kind.RESIDUAL: MODELLED_LATENCY,
     }
     sources: dict[int, list[tuple[str, int]]] = {tile: [] for tile in range(len(tiles))}
-    for work in works:
-        if work.kind is Kind.LINEAR:
-            columns = list(range(0, work.columns, design.columns))
+    for op in ops:
+        if op.kind is Kind.LINEAR:
+            columns = list(range(0, op.columns, design.columns))
             for c, begin in enumerate(columns):
-                width = min(design.columns, work.columns - begin)
-                size = work.inner * width // 2
-                chunk = f"{work.name}.load{c}"
+                width = min(design.columns, op.columns - begin)
+                size = op.inner * width // 2
+                chunk = f"{op.name}.load{c}"
                 jobs[chunk] = Job("dma", ceil(size / rate), [], takes=size)
                 for t in range(len(tiles)):
-                    beats = work.inner // 128 * matrix.interval
+                    beats = op.inner // 128 * matrix.interval
                     needs = [(chunk, 0), *sources[t]]
                     is_last = t == len(tiles) - 1
-                    name = f"{work.name}.{c}.{t}"
+                    name = f"{op.name}.{c}.{t}"
                     jobs[name] = Job("matrix", beats, needs, frees=size if is_last else 0)
-            sources = {0: [(f"{work.name}.{c}", lags[work.kind]) for c in range(len(columns))]}
+            sources = {0: [(f"{op.name}.{c}", lags[op.kind]) for c in range(len(columns))]}
             continue
-        if work.kind is Kind.RESIDUAL:
-            before = works[works.index(work) - 1].name
-            for c, begin in enumerate(range(0, work.columns, design.columns)):
-                width = min(design.columns, work.columns - begin)
+        if op.kind is Kind.RESIDUAL:
+            before = ops[ops.index(op) - 1].name
+            for c, begin in enumerate(range(0, op.columns, design.columns)):
+                width = min(design.columns, op.columns - begin)
                 needs = [(f"{before}.{c}.{t}", lags[Kind.LINEAR]) for t in range(len(tiles))]
-                cycles = ceil(work.rows * width / design.special_lanes)
-                jobs[f"{work.name}.{c}"] = Job("special", cycles, needs)
-            every = [(f"{work.name}.{c}", MODELLED_LATENCY) for c in range(c + 1)]
+                cycles = ceil(op.rows * width / design.special_lanes)
+                jobs[f"{op.name}.{c}"] = Job("special", cycles, needs)
+            every = [(f"{op.name}.{c}", MODELLED_LATENCY) for c in range(c + 1)]
             sources = dict.fromkeys(range(len(tiles)), every)
             continue
         for t, rows in enumerate(tiles):
-            groups = rows * work.columns // 128
+            groups = rows * op.columns // 128
             unit, cycles = {
-                Kind.NORM: ("special", ceil(rows * work.columns / design.special_lanes)),
+                Kind.NORM: ("special", ceil(rows * op.columns / design.special_lanes)),
                 Kind.HADAMARD: (
                     "hadamard",
                     ceil(groups * 128 / POINTS / design.transforms) * transform.interval,
@@ -221,9 +219,9 @@ def jobs_of(works: list[Work], design: Design, rate: Fraction) -> tuple[dict[str
                     "quantizer",
                     ceil(groups / design.quantizers) * quantizer.interval,
                 ),
-            }[work.kind]
-            jobs[f"{work.name}.{t}"] = Job(unit, cycles, list(sources[t]))
-            sources[t] = [(f"{work.name}.{t}", lags[work.kind])]
+            }[op.kind]
+            jobs[f"{op.name}.{t}"] = Job(unit, cycles, list(sources[t]))
+            sources[t] = [(f"{op.name}.{t}", lags[op.kind])]
     return jobs, MODELLED_LATENCY
 
 
@@ -238,12 +236,12 @@ def jobs_of(works: list[Work], design: Design, rate: Fraction) -> tuple[dict[str
 def test_runs_of_equal_tiles_take_what_single_tiles_take(rows, widths, kilobytes, rate, special):
     """Oracle: an event queue in time order, one job for each tile."""
     design = replace(TINY, special_lanes=special, weight_buffer_bytes=1024 * kilobytes + 512)
-    works = chain(rows, widths)
-    jobs, tail = jobs_of(works, design, rate)
+    ops = chain(rows, widths)
+    jobs, tail = jobs_of(ops, design, rate)
     expected = run_queue(jobs, design.weight_buffer_bytes) + tail
     bandwidth = float(rate) if rate.denominator == 1 else rate
     design = replace(design, clock_hz=Fraction(1))
-    run = simulate(works, design, memory_bytes_per_s=bandwidth)
+    run = simulate(ops, design, memory_bytes_per_s=bandwidth)
     assert run.cycles == expected
 
 
@@ -254,8 +252,8 @@ def test_runs_of_equal_tiles_take_what_single_tiles_take(rows, widths, kilobytes
 def test_a_layer_takes_the_cycles_of_the_matrix_unit(bytes_per_cycle):
     """Oracle: `MatrixUnit` in Amaranth's simulator, fed as weights arrive, cycle for cycle."""
     design = Design(rows=2, columns=3, lanes=4, group=16, clock_hz=1)
-    work = linear(rows=5, inner=48, columns=7)
-    run = simulate([work], design, memory_bytes_per_s=bytes_per_cycle, record=True)
+    op = linear(rows=5, inner=48, columns=7)
+    run = simulate([op], design, memory_bytes_per_s=bytes_per_cycle, record=True)
     found = replay(run)
     assert list(found.accepted[:: 48 // 4]) == simulated_starts(run)
     assert list(found.emitted) == simulated_rows(run)
@@ -283,14 +281,14 @@ DESIGNS = st.builds(
     coarse=st.booleans(),
 )
 RATES = st.sampled_from([1e6, 1e8, 3.3e9, 1e13])
-SMALL_WORK = workload(SMALL, "fp4-fpqvar-pow2")
-SMALL_WORK_KV = workload(SMALL, with_bfloat16_scales("fp4-fpqvar-kv6"))
+SMALL_OPS = workload(SMALL, "fp4-fpqvar-pow2")
+SMALL_OPS_KV = workload(SMALL, with_bfloat16_scales("fp4-fpqvar-kv6"))
 
 
 @settings(max_examples=60, deadline=None)
 @given(design=DESIGNS, rate=RATES, first=st.sampled_from([0, 3, 20]))
 def test_every_cycle_of_every_unit_is_accounted_for(design, rate, first):
-    run = simulate(usable(SMALL_WORK[first:]), design, memory_bytes_per_s=rate, record=True)
+    run = simulate(usable(SMALL_OPS[first:]), design, memory_bytes_per_s=rate, record=True)
     for unit in Unit:
         assert run.busy[unit] + sum(run.stalls[unit].values()) == run.cycles
         events = [event for event in run.events if event.unit is unit]
@@ -300,46 +298,46 @@ def test_every_cycle_of_every_unit_is_accounted_for(design, rate, first):
     assert max(event.ready for event in run.events) == run.cycles
 
 
-def usable(works):
+def usable(ops):
     """A part of a list, whose operations need nothing from outside it."""
-    names = {work.name for work in works}
-    return [replace(w, after=tuple(n for n in w.after if n in names)) for w in works]
+    names = {op.name for op in ops}
+    return [replace(w, after=tuple(n for n in w.after if n in names)) for w in ops]
 
 
 @settings(max_examples=30, deadline=None)
 @given(design=DESIGNS, rate=RATES)
 def test_all_macs_are_done_and_all_bytes_moved(design, rate):
-    run = simulate(SMALL_WORK, design, memory_bytes_per_s=rate)
-    assert run.macs == sum(work.macs for work in SMALL_WORK)
-    assert run.bytes_read == sum(w.weight_bytes + w.cache_read_bytes for w in SMALL_WORK)
-    assert run.bytes_written == sum(w.cache_written_bytes for w in SMALL_WORK)
+    run = simulate(SMALL_OPS, design, memory_bytes_per_s=rate)
+    assert run.macs == sum(op.macs for op in SMALL_OPS)
+    assert run.bytes_read == sum(w.weight_bytes + w.cache_read_bytes for w in SMALL_OPS)
+    assert run.bytes_written == sum(w.cache_written_bytes for w in SMALL_OPS)
     moved = Fraction(run.bytes_read + run.bytes_written) * Fraction(1e8) / Fraction(rate)
     assert moved <= run.busy[Unit.DMA] <= moved + run.tasks
     assert run.busy[Unit.MATRIX] * design.macs_per_cycle >= run.steps[0].macs[Unit.MATRIX]
 
 
 def test_no_operation_starts_before_what_it_needs_has_begun():
-    run = simulate(SMALL_WORK, TINY, memory_bytes_per_s=1e9, record=True)
+    run = simulate(SMALL_OPS, TINY, memory_bytes_per_s=1e9, record=True)
     first, last = {}, {}
     for event in run.events:
-        name = run.works[event.work].name
-        if event.unit is not Unit.DMA or run.works[event.work].kind is Kind.CACHE_READ:
+        name = event.op.name
+        if event.unit is not Unit.DMA or event.op.kind is Kind.CACHE_READ:
             first.setdefault(name, event.start)
             last[name] = max(last.get(name, 0), event.ready)
-    for work in run.works:
-        for name in work.after:
-            assert first[name] <= first.get(work.name, first[name])
-            assert last[name] <= last.get(work.name, last[name])
+    for op in run.ops:
+        for name in op.after:
+            assert first[name] <= first.get(op.name, first[name])
+            assert last[name] <= last.get(op.name, last[name])
 
 
 def test_the_decoder_follows_the_last_step():
     """Oracle: its MACs over the array's rate, each row of a convolution rounded up."""
     vqvae = VQVAEConfig.preset("mini")
-    works = workload(MINI, RECIPE, vqvae=vqvae)
+    ops = workload(MINI, RECIPE, vqvae=vqvae)
     run, without = (
-        simulate(w, TINY, memory_bytes_per_s=1e12) for w in (works, workload(MINI, RECIPE))
+        simulate(w, TINY, memory_bytes_per_s=1e12) for w in (ops, workload(MINI, RECIPE))
     )
-    macs = sum(w.macs for w in works if w.kind is Kind.DECODE)
+    macs = sum(w.macs for w in ops if w.kind is Kind.DECODE)
     least = macs / TINY.attention_macs
     assert sum(step.cycles for step in run.steps) == run.cycles
     assert run.steps[-1].step is None
@@ -368,23 +366,23 @@ GROWTHS = {
 @given(design=DESIGNS, rate=RATES)
 def test_more_of_anything_is_never_slower(growth, cache_bits, design, rate):
     """Units take their tasks in a fixed order, so all times are sums and maxima of durations."""
-    works = SMALL_WORK if cache_bits == 16 else SMALL_WORK_KV
+    ops = SMALL_OPS if cache_bits == 16 else SMALL_OPS_KV
     if growth == "weight_buffer":
         design = replace(design, fine=True)
-    less, more = (suited(d, works) for d in (design, GROWTHS[growth](design)))
-    slow, fast = (simulate(works, d, memory_bytes_per_s=rate) for d in (less, more))
+    less, more = (suited(d, ops) for d in (design, GROWTHS[growth](design)))
+    slow, fast = (simulate(ops, d, memory_bytes_per_s=rate) for d in (less, more))
     assert fast.cycles <= slow.cycles
 
 
-def suited(design, works):
+def suited(design, ops):
     """The design with the formats of the work; a free ratio of scales takes two totals."""
-    return design if works is SMALL_WORK else replace(design, formats=("e2m1", "e2m1", "dual-fp4"))
+    return design if ops is SMALL_OPS else replace(design, formats=("e2m1", "e2m1", "dual-fp4"))
 
 
 @settings(max_examples=60, deadline=None)
 @given(design=DESIGNS, rate=st.integers(10**6, 10**12), factor=st.floats(1, 10))
 def test_more_bandwidth_is_never_slower(design, rate, factor):
-    slow, fast = (simulate(SMALL_WORK, design, memory_bytes_per_s=r) for r in (rate, rate * factor))
+    slow, fast = (simulate(SMALL_OPS, design, memory_bytes_per_s=r) for r in (rate, rate * factor))
     assert fast.cycles <= slow.cycles
 
 
@@ -405,23 +403,23 @@ def test_a_weight_buffer_that_holds_no_tile_is_refused():
 
 
 def test_an_activation_buffer_that_holds_no_layer_is_refused():
-    works = workload(VARConfig.preset("d30"), RECIPE)
-    needed = activation_bytes_needed(works)
+    ops = workload(VARConfig.preset("d30"), RECIPE)
+    needed = activation_bytes_needed(ops)
     # Oracle: the last step's 512 rows: residual stream, inputs of fc1 and fc2, two heads' cache.
     codes = 512 * (1920 * (4 + 16 / 128) + 7680 * (4 + 24 / 128)) / 8
     cache = 2 * 2 * 424 * 2 * 64 * 2
     assert needed == 2 * 512 * 1920 + codes + cache
     small = Design(activation_buffer_bytes=needed - 1)
     with pytest.raises(ValueError, match=f"less than the {needed} bytes"):
-        simulate(works, small, memory_bytes_per_s=1)
+        simulate(ops, small, memory_bytes_per_s=1)
 
 
 def test_work_out_of_order_is_refused():
-    works = [linear(after=("quantize",))]
+    ops = [linear(after=("quantize",))]
     with pytest.raises(ValueError, match="needed before it is there"):
-        simulate(works, TINY, memory_bytes_per_s=1)
+        simulate(ops, TINY, memory_bytes_per_s=1)
     with pytest.raises(ValueError, match="must be positive"):
-        simulate(works, TINY, memory_bytes_per_s=0)
+        simulate(ops, TINY, memory_bytes_per_s=0)
 
 
 @pytest.mark.parametrize(
@@ -473,8 +471,8 @@ def test_a_trace_without_events_or_form_is_refused():
 
 
 def test_an_image_of_d30_is_simulated_in_seconds():
-    works = workload(VARConfig.preset("d30"), RECIPE)
-    run = simulate(works, Design(), memory_bytes_per_s=0.8 * 25.6e9)
+    ops = workload(VARConfig.preset("d30"), RECIPE)
+    run = simulate(ops, Design(), memory_bytes_per_s=0.8 * 25.6e9)
     assert run.tasks > 200_000
     assert round(run.macs / 1e9) == 1883
     assert 0.05 < run.padding < 0.06

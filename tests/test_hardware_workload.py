@@ -25,10 +25,10 @@ D30 = VARConfig.preset("d30")
 MINI = VARConfig.preset("mini")
 
 
-def macs_by_kind(works):
+def macs_by_kind(ops):
     sums = dict.fromkeys(Kind, 0)
-    for work in works:
-        sums[work.kind] += work.macs
+    for op in ops:
+        sums[op.kind] += op.macs
     return sums
 
 
@@ -62,20 +62,20 @@ def test_macs_are_those_that_torch_counts_on_the_running_model():
     model, vqvae = var.load_var("mini"), var.load_vqvae("mini")
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         var.sample(model, vqvae, torch.tensor([3, 7]))
-    works = workload(model.config, "fp4-fpqvar", batch=2, vqvae=vqvae.config)
-    assert counter.get_total_flops() == 2 * sum(work.macs for work in works)
+    ops = workload(model.config, "fp4-fpqvar", batch=2, vqvae=vqvae.config)
+    assert counter.get_total_flops() == 2 * sum(op.macs for op in ops)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_unquantized_bytes_are_those_of_the_closed_counts(preset):
     """Oracle: `var.operations`, 2 bytes an element; a step's own keys and values do not move."""
     config = VARConfig.preset(preset)
-    works, counts = workload(config, "fp16"), transformer_operations(config)
-    assert sum(work.weight_bytes for work in works) == 2 * total(counts, "parameters")
+    ops, counts = workload(config, "fp16"), transformer_operations(config)
+    assert sum(op.weight_bytes for op in ops) == 2 * total(counts, "parameters")
     read, written = total(counts, "cache_read"), total(counts, "cache_written")
     last = total([o for o in counts if o.step == config.steps - 1], "cache_written")
-    assert sum(work.cache_read_bytes for work in works) == 2 * (read - written)
-    assert sum(work.cache_written_bytes for work in works) == 2 * (written - last)
+    assert sum(op.cache_read_bytes for op in ops) == 2 * (read - written)
+    assert sum(op.cache_written_bytes for op in ops) == 2 * (written - last)
 
 
 TEXTS = (
@@ -102,21 +102,21 @@ def test_stored_bytes_are_those_of_a_stored_tensor(text):
 def test_weight_bytes_agree_with_the_report_of_quantization(name):
     """Oracle: `ptq`'s bytes of the packed weights of the mini model."""
     _, report = ptq.quantize_model(var.load_var("mini"), name, progress=False)
-    works = [w for w in workload(MINI, name) if w.kind is Kind.LINEAR and w.step == 0]
-    biases = sum(w.columns * 2 // 3 if "qkv" in w.name else w.columns for w in works)
-    assert sum(w.weight_bytes for w in works) - 2 * biases == report.nbytes()
-    elements = sum(w.inner * w.columns for w in works)
+    ops = [w for w in workload(MINI, name) if w.kind is Kind.LINEAR and w.step == 0]
+    biases = sum(w.columns * 2 // 3 if "qkv" in w.name else w.columns for w in ops)
+    assert sum(w.weight_bytes for w in ops) - 2 * biases == report.nbytes()
+    elements = sum(w.inner * w.columns for w in ops)
     assert 8 * report.nbytes() / elements == report.bits_per_value
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_operation_comes_after_those_that_it_needs(name):
-    works = workload(MINI, name, vqvae=VQVAEConfig.preset("mini"))
+    ops = workload(MINI, name, vqvae=VQVAEConfig.preset("mini"))
     seen: set[str] = set()
-    for work in works:
-        assert set(work.after) <= seen
-        assert work.name not in seen
-        seen.add(work.name)
+    for op in ops:
+        assert set(op.after) <= seen
+        assert op.name not in seen
+        seen.add(op.name)
 
 
 def test_weights_pass_once_for_all_images_of_a_batch():
@@ -127,30 +127,30 @@ def test_weights_pass_once_for_all_images_of_a_batch():
 
 
 def test_recipes_name_the_formats_and_add_the_operations_that_they_need():
-    works = {w.name: w for w in workload(MINI, "fp4-fpqvar-kv6")}
-    fc1, fc2 = (works[f"step 1/blocks.0/{name}"] for name in ("fc1", "fc2"))
+    ops = {w.name: w for w in workload(MINI, "fp4-fpqvar-kv6")}
+    fc1, fc2 = (ops[f"step 1/blocks.0/{name}"] for name in ("fc1", "fc2"))
     assert (fc1.input_format, fc1.weight_format) == ("e2m1", "e2m1")
     assert fc2.input_format == "dual-fp4"
-    transformed = {w.name.rpartition("/")[2] for w in works.values() if w.kind is Kind.HADAMARD}
+    transformed = {w.name.rpartition("/")[2] for w in ops.values() if w.kind is Kind.HADAMARD}
     assert transformed == {"mat_qkv.hadamard", "fc1.hadamard"}
-    cached = works["step 1/blocks.0/cache-quantize"]
+    cached = ops["step 1/blocks.0/cache-quantize"]
     assert (cached.input_format, cached.columns, cached.heads) == ("e2m3", 64, 4)
     assert not any(w.kind in (Kind.HADAMARD, Kind.QUANTIZE) for w in workload(MINI, "fp16"))
 
 
 def test_a_layer_that_a_recipe_leaves_alone_has_16_bits():
-    works = {w.name: w for w in workload(MINI, "int4-litevar")}
-    assert works["step 0/blocks.0/fc2"].weight_format == "fp16"
-    assert works["step 0/blocks.0/fc1"].weight_format == "int4"
-    assert "step 0/blocks.0/fc2.quantize" not in works
+    ops = {w.name: w for w in workload(MINI, "int4-litevar")}
+    assert ops["step 0/blocks.0/fc2"].weight_format == "fp16"
+    assert ops["step 0/blocks.0/fc1"].weight_format == "int4"
+    assert "step 0/blocks.0/fc2.quantize" not in ops
 
 
 def test_shared_adaln_is_computed_once():
     config = VARConfig(3, 128, 2, (1, 2), shared_aln=True)
-    works = workload(config, "fp16")
-    condition = [w.name for w in works if w.kind is Kind.CONDITION]
+    ops = workload(config, "fp16")
+    condition = [w.name for w in ops if w.kind is Kind.CONDITION]
     assert condition == ["blocks.0/ada_lin", "head_nm"]
-    norms = [w for w in works if w.name.endswith("norm1")]
+    norms = [w for w in ops if w.name.endswith("norm1")]
     assert all("blocks.0/ada_lin" in w.after for w in norms)
 
 
@@ -166,20 +166,20 @@ def test_bfloat16_scales_halve_the_scales():
 @pytest.mark.parametrize(("rows", "efficiency"), [(16, 0.94), (32, 0.90), (64, 0.79), (128, 0.66)])
 def test_rows_that_fill_no_tile_cost_what_the_arithmetic_on_paper_says(rows, efficiency):
     """Oracle: 2 n rows in tiles, averaged over the ten steps of the public models."""
-    works = [w for w in workload(D30, "fp16") if w.name.endswith("blocks.0/fc1")]
-    padded = sum(ceil(work.rows / rows) * rows for work in works)
-    assert round(sum(work.rows for work in works) / padded, 2) == efficiency
+    ops = [w for w in workload(D30, "fp16") if w.name.endswith("blocks.0/fc1")]
+    padded = sum(ceil(op.rows / rows) * rows for op in ops)
+    assert round(sum(op.rows for op in ops) / padded, 2) == efficiency
 
 
 def test_a_step_by_itself_needs_nothing_of_others():
-    works = workload(MINI, "fp4-fpqvar")
-    found = excerpt(works, 2)
-    names = {work.name for work in found}
-    assert len(found) == sum(work.step == 2 for work in works)
-    assert all(set(work.after) <= names for work in found)
-    assert any(work.after for work in found)
+    ops = workload(MINI, "fp4-fpqvar")
+    found = excerpt(ops, 2)
+    names = {op.name for op in found}
+    assert len(found) == sum(op.step == 2 for op in ops)
+    assert all(set(op.after) <= names for op in found)
+    assert any(op.after for op in found)
     with pytest.raises(ValueError, match="step 9 has no operations"):
-        excerpt(works, 9)
+        excerpt(ops, 9)
 
 
 def test_an_empty_batch_is_refused():

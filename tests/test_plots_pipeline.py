@@ -23,12 +23,12 @@ DESIGN = Design(rows=4, columns=20, special_lanes=8)
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, Run]:
-    works = workload(SMALL, "fp4-fpqvar-pow2")
+    ops = workload(SMALL, "fp4-fpqvar-pow2")
     designs = {
         name: replace(DESIGN, fine=name[0] in "bf", coarse=name[0] in "bc") for name in LEVELS
     }
     return {
-        name: simulate(works, design, memory_bytes_per_s=1e10, record=True)
+        name: simulate(ops, design, memory_bytes_per_s=1e10, record=True)
         for name, design in designs.items()
     }
 
@@ -70,7 +70,7 @@ def test_a_window_cuts_bars_at_its_ends(runs):
     assert 0 < begin < end < run.cycles
     assert min(bar.start for bar in bars) == 0
     assert max(bar.end for bar in bars) <= end - begin
-    assert {bar.work.block for bar in bars if bar.unit is Unit.SPECIAL} >= {1}
+    assert {bar.op.block for bar in bars if bar.unit is Unit.SPECIAL} >= {1}
 
 
 def test_the_split_of_the_matrix_arrays_time_is_complete(runs):
@@ -83,7 +83,7 @@ def test_the_split_of_the_matrix_arrays_time_is_complete(runs):
 
 
 def test_operations_have_the_colour_of_their_layer(runs):
-    works = {work.name.rpartition("/")[2]: work for work in runs["neither"].works}
+    ops = {op.name.rpartition("/")[2]: op for op in runs["neither"].ops}
     expected = {
         "mat_qkv": "mat_qkv",
         "fc1.hadamard": "fc1",
@@ -94,7 +94,7 @@ def test_operations_have_the_colour_of_their_layer(runs):
         "norm1": "other",
         "head": "other",
     }
-    assert {name: pipeline.group_of(works[name]) for name in expected} == expected
+    assert {name: pipeline.group_of(ops[name]) for name in expected} == expected
 
 
 # The interactive timeline
@@ -121,15 +121,15 @@ def test_the_explorer_holds_every_bar(views):
 def unpacked(units, names):
     for row, numbers in enumerate(units):
         end = 0
-        for place in range(0, len(numbers), 3):
-            name, gap, length = numbers[place : place + 3]
+        for index in range(0, len(numbers), 3):
+            name, gap, length = numbers[index : index + 3]
             yield row, end + gap, end + gap + length, names[name]
             end += gap + length
 
 
 def expected_bars(bars):
     units = list(Unit)
-    return [(units.index(b.unit), b.start, b.end, b.work.name.rpartition("/")[2]) for b in bars]
+    return [(units.index(b.unit), b.start, b.end, b.op.name.rpartition("/")[2]) for b in bars]
 
 
 class Elements(HTMLParser):

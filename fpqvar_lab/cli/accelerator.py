@@ -21,7 +21,7 @@ from fpqvar_lab.hardware.accelerator import (
     energy,
     evaluate_design,
     explore,
-    front,
+    pareto_front,
     problem_of,
     resources,
     space_for,
@@ -70,7 +70,7 @@ def run_explore(options: argparse.Namespace) -> None:
         for problem in problems:
             file = _writable(_file_of(options.out, problem, len(problems)))
             found += _explored(problem, space, file, options, client).points
-    print_points(front(found))
+    print_points(pareto_front(found))
 
 
 def _renew() -> None:
@@ -114,8 +114,8 @@ def print_points(points: list[Point]) -> None:
         cells = (
             f"{point.images_per_second:.3f}",
             joules,
-            f"{100 * point.shares['lut']:.0f} %",
-            f"{100 * point.shares['dsp']:.0f} %",
+            f"{100 * point.fractions['lut']:.0f} %",
+            f"{100 * point.fractions['dsp']:.0f} %",
             kl,
             point.recipe,
             _described(point.design),
@@ -125,9 +125,9 @@ def print_points(points: list[Point]) -> None:
 
 def _problem(options: argparse.Namespace, recipe: str) -> Problem:
     found = problem_of(options.model, recipe, options.device, options.batch)
-    share = getattr(options, "share", 1.0)
+    fraction = getattr(options, "share", 1.0)
     clock = 1e6 * options.clock
-    return replace(found, clock_hz=clock, efficiency=options.efficiency, share=share)
+    return replace(found, clock_hz=clock, efficiency=options.efficiency, max_fraction=fraction)
 
 
 def _design(options: argparse.Namespace, problem: Problem) -> Design:
@@ -169,19 +169,19 @@ def _print_units(run: Run) -> None:
     print(f"{'unit':10} {'busy':>6}  idle because it")
     for unit, stalls in run.stalls.items():
         cycles = run.busy[unit]
-        causes = sorted(stalls.items(), key=lambda item: -item[1])
-        shown = [f"{cause} {100 * n / run.cycles:.0f} %" for cause, n in causes[:3] if n]
+        reasons = sorted(stalls.items(), key=lambda item: -item[1])
+        shown = [f"{reason} {100 * n / run.cycles:.0f} %" for reason, n in reasons[:3] if n]
         print(f"{unit:10} {100 * cycles / run.cycles:5.1f} %  {', '.join(shown)}")
 
 
 def _print_resources(taken: Resources, problem: Problem) -> None:
-    shares = taken.shares(problem.board)
+    fractions = taken.fractions(problem.board)
     cells = [
-        f"{getattr(taken, f.name):,.0f} {f.name.upper()} ({100 * shares[f.name]:.0f} %)"
+        f"{getattr(taken, f.name):,.0f} {f.name.upper()} ({100 * fractions[f.name]:.0f} %)"
         for f in fields(taken)
     ]
     print(", ".join(cells))
-    beyond = [name.upper() for name, share in shares.items() if share > 1]
+    beyond = [name.upper() for name, fraction in fractions.items() if fraction > 1]
     if beyond:
         message = f"does not fit {problem.board.title}: too many {', '.join(beyond)}"
         print(f"fpqvar-lab: {message}", file=sys.stderr)

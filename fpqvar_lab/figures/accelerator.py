@@ -46,19 +46,19 @@ def ratios(rows: Mapping[str, Ratio], speed: float, energy: float) -> Figure:
     """
     size = (WIDTH, 0.36 * len(rows) + 1.2)
     figure, axes = plt.subplots(1, 2, figsize=size, sharey=True)
-    for place, row in enumerate(rows.values()):
+    for index, row in enumerate(rows.values()):
         colour = COLOURS[row.colour]
-        axes[0].plot(row.speed, place, "o", color=colour, ms=7)
+        axes[0].plot(row.speed, index, "o", color=colour, ms=7)
         label = f"{row.speed:.2f}"
         axes[0].annotate(
             label,
-            (row.speed, place),
+            (row.speed, index),
             (8, -3),
             textcoords="offset points",
             fontsize=8,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )
-        _bar(axes[1], row.energy, place, colour)
+        _bar(axes[1], row.energy, index, colour)
     for axis, value in zip(axes, (speed, energy), strict=True):
         axis.axvline(value, color=INK, lw=1, ls="--")
         axis.annotate(
@@ -88,12 +88,12 @@ def terms(values: Mapping[str, Interval], total: Interval) -> Figure:
     rows = {**values, "all together": total}
     figure, axis = plt.subplots(figsize=(WIDTH, 0.36 * len(rows) + 0.9))
     floor = min(one.low for one in rows.values() if one.low > 0) / 4
-    for place, (name, one) in enumerate(rows.items()):
+    for index, (name, one) in enumerate(rows.items()):
         colour = INK if name == "all together" else COLOURS["arithmetic"]
-        _bar(axis, Interval(max(one.low, floor), one.high), place, colour, one.low == 0)
+        _bar(axis, Interval(max(one.low, floor), one.high), index, colour, one.low == 0)
         axis.annotate(
             f"{one.low:.2g} ... {one.high:.2g}",
-            (one.high, place),
+            (one.high, index),
             (6, -3),
             textcoords="offset points",
             fontsize=8,
@@ -126,10 +126,10 @@ def designs(marks: Sequence[Mark], lines: Mapping[str, float]) -> Figure:
     """
     size = (WIDTH, 0.36 * len(marks) + 1.2)
     figure, axes = plt.subplots(1, 2, figsize=size, sharey=True)
-    for place, mark in enumerate(marks):
+    for index, mark in enumerate(marks):
         colour = COLOURS[mark.colour]
-        axes[0].plot(mark.images_per_second, place, "o", color=colour, ms=7)
-        _bar(axes[1], mark.joules, place, colour)
+        axes[0].plot(mark.images_per_second, index, "o", color=colour, ms=7)
+        _bar(axes[1], mark.joules, index, colour)
     for name, value in lines.items():
         axes[0].axvline(value, color=INK, lw=1, ls="--", zorder=0)
         axes[0].annotate(
@@ -192,10 +192,10 @@ def against(
     return _finish(figure)
 
 
-def _bar(axis: Axes, one: Interval, place: int, colour: str, fades: bool = False) -> None:
-    axis.plot([one.low, one.high], [place, place], color=colour, lw=5, solid_capstyle="butt")
+def _bar(axis: Axes, one: Interval, index: int, colour: str, fades: bool = False) -> None:
+    axis.plot([one.low, one.high], [index, index], color=colour, lw=5, solid_capstyle="butt")
     if fades:
-        axis.plot(one.low, place, "<", color=FAINT, ms=7)
+        axis.plot(one.low, index, "<", color=FAINT, ms=7)
 
 
 def _finish(figure: Figure) -> Figure:

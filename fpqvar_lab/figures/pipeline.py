@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from fpqvar_lab.figures.style import COLOURS, FAINT, INK, WIDTH, step_colour
-from fpqvar_lab.hardware.accelerator import Cause, Kind, Run, StepRun, Unit, Work
+from fpqvar_lab.hardware.accelerator import Kind, Op, Run, StallReason, StepRun, Unit
 
 UNIT_NAMES = {
     Unit.DMA: "memory",
@@ -28,10 +28,10 @@ USEFUL, PADDING = "useful products", "empty places of tiles"
 _SPLIT_COLOURS = {
     USEFUL: COLOURS["arithmetic"],
     PADDING: "#F4C7A8",
-    Cause.WEIGHTS: COLOURS["memory"],
-    Cause.INPUT: "#9A9A9A",
-    Cause.TURN: "#5B5B5B",
-    Cause.DRAIN: "#D9D9D9",
+    StallReason.WEIGHTS: COLOURS["memory"],
+    StallReason.INPUT: "#9A9A9A",
+    StallReason.TURN: "#5B5B5B",
+    StallReason.DRAIN: "#D9D9D9",
     "other": "#EFEFEF",
 }
 SPLIT = tuple(str(name) for name in _SPLIT_COLOURS)
@@ -43,15 +43,15 @@ class Bar:
     """Some work of one unit without a gap, in cycles."""
 
     unit: Unit
-    work: Work
+    op: Op
     start: int
     end: int
 
 
-def group_of(work: Work) -> str:
+def group_of(op: Op) -> str:
     """The layer to which an operation belongs, a key of `GROUPS`, or "other"."""
-    name = work.name.rpartition("/")[2].partition(".")[0]
-    if work.heads > 1 or work.kind is Kind.CACHE_WRITE:
+    name = op.name.rpartition("/")[2].partition(".")[0]
+    if op.heads > 1 or op.kind is Kind.CACHE_WRITE:
         return "attention"
     return {"gelu": "fc1"}.get(name, name if name in GROUPS else "other")
 
@@ -66,29 +66,29 @@ def bars_of(run: Run, begin: int = 0, end: int | None = None) -> list[Bar]:
     for event in run.events:
         if event.end <= begin or event.start >= stop or event.start == event.end:
             continue
-        work = run.works[event.work]
+        op = event.op
         before = last.get(event.unit)
         start, finish = max(event.start, begin) - begin, min(event.end, stop) - begin
-        if before is not None and before.work is work and before.end == start:
+        if before is not None and before.op is op and before.end == start:
             found.remove(before)
             start = before.start
-        last[event.unit] = bar = Bar(event.unit, work, start, finish)
+        last[event.unit] = bar = Bar(event.unit, op, start, finish)
         found.append(bar)
     return found
 
 
 def tasks_of(run: Run) -> list[Bar]:
     """All tasks of a recorded run, each as a bar of its own."""
-    return [Bar(event.unit, run.works[event.work], event.start, event.end) for event in run.events]
+    return [Bar(event.unit, event.op, event.start, event.end) for event in run.events]
 
 
 def block_window(run: Run, block: int) -> tuple[int, int]:
     """The cycles from the start of a block's first operation to that of the next block's."""
     starts: dict[int, int] = {}
     for event in run.events:
-        work = run.works[event.work]
-        if work.name.endswith("/norm1") and work.block is not None:
-            starts.setdefault(work.block, event.start)
+        op = event.op
+        if op.name.endswith("/norm1") and op.block is not None:
+            starts.setdefault(op.block, event.start)
     return starts[block], starts[block + 1]
 
 
@@ -124,14 +124,14 @@ def timelines(
 
 
 def _has(bars: Sequence[Bar], group: str) -> bool:
-    return any(group_of(bar.work) == group for bar in bars)
+    return any(group_of(bar.op) == group for bar in bars)
 
 
 def _timeline(axis: Axes, bars: Sequence[Bar], scale: float, units: Sequence[Unit]) -> None:
     for row, unit in enumerate(units):
         mine = [bar for bar in bars if bar.unit is unit]
         spans = [(bar.start * scale, (bar.end - bar.start) * scale) for bar in mine]
-        colours = [GROUPS.get(group_of(bar.work), _OTHER) for bar in mine]
+        colours = [GROUPS.get(group_of(bar.op), _OTHER) for bar in mine]
         axis.broken_barh(spans, (row - 0.4, 0.8), facecolors=colours, linewidth=0, snap=False)
     end = max((bar.end for bar in bars), default=0) * scale
     axis.axvline(end, color=INK, linewidth=0.8, linestyle=":")
@@ -145,7 +145,7 @@ def matrix_split(step: StepRun, macs_per_cycle: int) -> dict[str, float]:
     """The cycles of the matrix arrays that belong to a step: useful, padding, and idle by cause."""
     useful = step.macs[Unit.MATRIX] / macs_per_cycle
     idle = step.stalls[Unit.MATRIX]
-    named = {str(cause): idle[cause] for cause in Cause if cause in _SPLIT_COLOURS}
+    named = {str(reason): idle[reason] for reason in StallReason if reason in _SPLIT_COLOURS}
     split = {USEFUL: useful, PADDING: step.busy[Unit.MATRIX] - useful, **named}
     split["other"] = sum(idle.values()) - sum(named.values())
     return {name: split[name] for name in SPLIT}

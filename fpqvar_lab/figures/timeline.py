@@ -33,9 +33,9 @@ def timeline_explorer(
         if missing := set(_LEVELS) - set(panels):
             raise ValueError(f"{view} lacks {sorted(missing)[0]!r}; give {', '.join(_LEVELS)}")
     every = [bar for panels in views.values() for bars in panels.values() for bar in bars]
-    groups = {_short(bar): group_of(bar.work) for bar in every}
+    groups = {_short(bar): group_of(bar.op) for bar in every}
     names = sorted(groups)
-    places = {name: place for place, name in enumerate(names)}
+    indices = {name: index for index, name in enumerate(names)}
     description = {
         "views": list(views),
         "units": [UNIT_NAMES[unit] for unit in Unit],
@@ -43,15 +43,15 @@ def timeline_explorer(
         "colours": [GROUPS.get(groups[name], _OTHER) for name in names],
         "microseconds": 1e6 / clock_hz,
         "bars": [
-            [_packed(panels[level], places) for level in _LEVELS] for panels in views.values()
+            [_packed(panels[level], indices) for level in _LEVELS] for panels in views.values()
         ],
     }
     data = json.dumps(description, separators=(",", ":"))
     name = "timeline-" + hashlib.sha256(data.encode()).hexdigest()[:10]
     choices = "".join(
-        f'<label><input type="radio" name="{name}-view" value="{place}"'
-        f"{' checked' if place == len(views) - 1 else ''}> {view}</label>"
-        for place, view in enumerate(views)
+        f'<label><input type="radio" name="{name}-view" value="{index}"'
+        f"{' checked' if index == len(views) - 1 else ''}> {view}</label>"
+        for index, view in enumerate(views)
     )
     html = Template(_HTML).substitute(
         name=name, data=data, views=choices, style=_STYLE.replace("NAME", name), script=_SCRIPT
@@ -60,16 +60,16 @@ def timeline_explorer(
 
 
 def _short(bar: Bar) -> str:
-    return bar.work.name.rpartition("/")[2]
+    return bar.op.name.rpartition("/")[2]
 
 
-def _packed(bars: Sequence[Bar], places: Mapping[str, int]) -> list[list[int]]:
+def _packed(bars: Sequence[Bar], indices: Mapping[str, int]) -> list[list[int]]:
     """For each unit: name, gap since the bar before, length; over and over."""
     rows: list[list[int]] = []
     for unit in Unit:
         row, end = [], 0
         for bar in sorted((b for b in bars if b.unit is unit), key=lambda b: b.start):
-            row += [places[_short(bar)], bar.start - end, bar.end - bar.start]
+            row += [indices[_short(bar)], bar.start - end, bar.end - bar.start]
             end = bar.end
         rows.append(row)
     return rows
@@ -205,7 +205,7 @@ function explore(name) {
         "stroke-dasharray": "2 3"});
     }
     if (cursor) {
-      const bar = bars[cursor.row][cursor.place], y = top + cursor.row * pitch;
+      const bar = bars[cursor.row][cursor.index], y = top + cursor.row * pitch;
       const a = Math.max(x(bar.start), left), b = Math.min(x(bar.end), width - right);
       if (b >= a) element("rect", {x: a - 1.5, y: y + 2, width: b - a + 3, height: 27,
         fill: "none", stroke: "#222", "stroke-width": 2});
@@ -217,7 +217,7 @@ function explore(name) {
     const total = `All of it takes ${number(micro(whole))} microseconds.`;
     let text = total;
     if (cursor) {
-      const bar = bars[cursor.row][cursor.place];
+      const bar = bars[cursor.row][cursor.index];
       text = `${about.names[bar.name]} on ${about.units[cursor.row]}: ` +
         `${number(bar.end - bar.start)} cycles, from cycle ${number(bar.start)}, ` +
         `${digits(micro(bar.end - bar.start))} microseconds. ${total}`;
@@ -239,7 +239,7 @@ function explore(name) {
 
   function centre() {
     if (!cursor) return (from + to) / 2;
-    const bar = bars[cursor.row][cursor.place];
+    const bar = bars[cursor.row][cursor.index];
     return (bar.start + bar.end) / 2;
   }
 
@@ -251,10 +251,10 @@ function explore(name) {
     all: () => show(0, about.longest),
   };
 
-  function select(row, place) {
-    if (!bars[row] || !bars[row][place]) return;
-    cursor = {row, place};
-    const bar = bars[row][place], span = to - from;
+  function select(row, index) {
+    if (!bars[row] || !bars[row][index]) return;
+    cursor = {row, index};
+    const bar = bars[row][index], span = to - from;
     if (bar.start < from || bar.start > to) {
       show(bar.start - span / 2, bar.start + span / 2);
     } else draw();
@@ -262,9 +262,9 @@ function explore(name) {
 
   function nearest(row, cycle) {
     let best = 0;
-    bars[row].forEach((bar, place) => {
+    bars[row].forEach((bar, index) => {
       const distance = b => Math.max(b.start - cycle, cycle - b.end, 0);
-      if (distance(bar) < distance(bars[row][best])) best = place;
+      if (distance(bar) < distance(bars[row][best])) best = index;
     });
     return best;
   }
@@ -280,8 +280,8 @@ function explore(name) {
     Home: moves.all,
     ArrowDown: () => otherUnit(1),
     ArrowUp: () => otherUnit(-1),
-    ArrowRight: () => cursor ? select(cursor.row, cursor.place + 1) : otherUnit(1),
-    ArrowLeft: () => cursor ? select(cursor.row, cursor.place - 1) : otherUnit(1),
+    ArrowRight: () => cursor ? select(cursor.row, cursor.index + 1) : otherUnit(1),
+    ArrowLeft: () => cursor ? select(cursor.row, cursor.index - 1) : otherUnit(1),
   };
   svg.addEventListener("keydown", event => {
     if (!keyboard[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -317,7 +317,7 @@ function explore(name) {
     const found = nearest(at.row, at.cycle), bar = bars[at.row][found];
     const near = 3 * at.perPixel;
     if (at.cycle < bar.start - near || at.cycle > bar.end + near) return;
-    if (!cursor || cursor.row !== at.row || cursor.place !== found) select(at.row, found);
+    if (!cursor || cursor.row !== at.row || cursor.index !== found) select(at.row, found);
   });
   ["pointerup", "pointercancel"].forEach(kind => svg.addEventListener(kind, () => drag = null));
 

@@ -47,15 +47,15 @@ from fpqvar_lab.hardware.accelerator.explore import (
 from fpqvar_lab.hardware.accelerator.interval import Interval, Uncertain, Unknown, ratio
 from fpqvar_lab.hardware.accelerator.lower_bound import Load, least, product_cycles
 from fpqvar_lab.hardware.accelerator.pipeline import Run, StepRun, simulate
-from fpqvar_lab.hardware.accelerator.point import Point, evaluate_design, front
+from fpqvar_lab.hardware.accelerator.point import Point, evaluate_design, pareto_front
 from fpqvar_lab.hardware.accelerator.problem import Problem, formats_of, problem_of
 from fpqvar_lab.hardware.accelerator.replay import replay, simulated_rows, simulated_starts
 from fpqvar_lab.hardware.accelerator.scheduler import MODELLED_LATENCY
-from fpqvar_lab.hardware.accelerator.timeline import Cause, Unit
+from fpqvar_lab.hardware.accelerator.timeline import StallReason, Unit
 from fpqvar_lab.hardware.accelerator.trace import check_trace, chrome_trace, write_trace
 from fpqvar_lab.hardware.accelerator.workload import (
     Kind,
-    Work,
+    Op,
     excerpt,
     stored_bytes,
     with_bfloat16_scales,
@@ -77,7 +77,6 @@ __all__ = [
     "POINTS",
     "VCK190",
     "Candidate",
-    "Cause",
     "DSPMultipliers",
     "Design",
     "Expectation",
@@ -85,16 +84,17 @@ __all__ = [
     "Interval",
     "Kind",
     "Load",
+    "Op",
     "Point",
     "Problem",
     "Resources",
     "Run",
     "Space",
+    "StallReason",
     "StepRun",
     "Uncertain",
     "Unit",
     "Unknown",
-    "Work",
     "activation_bytes_needed",
     "baseline_design",
     "candidates",
@@ -109,11 +109,11 @@ __all__ = [
     "find_device",
     "find_fpga",
     "formats_of",
-    "front",
     "hadamard",
     "least",
     "matrix",
     "matrix_unit",
+    "pareto_front",
     "parts",
     "problem_of",
     "product_cycles",

@@ -83,8 +83,8 @@ def compare(baseline: Baseline, other: Point) -> dict[str, Any]:
         activation_buffer_bytes=theirs.base.activation_buffer_bytes,
     )
     multipliers = DSPMultipliers(baseline.products) if baseline.products else None
-    run = simulate(theirs.work, design, memory_bytes_per_s=theirs.rate)
-    mine = simulate(ours.work, other.design, memory_bytes_per_s=ours.rate)
+    run = simulate(theirs.ops, design, memory_bytes_per_s=theirs.rate)
+    mine = simulate(ours.ops, other.design, memory_bytes_per_s=ours.rate)
     # Integer quantizers are taken to be as large as those beside them, and never to hold up.
     built = replace(design, quantizer_lanes=other.design.quantizer_lanes)
     energies = energy(built, run, VCK190, multipliers), energy(other.design, mine, VCK190)
@@ -97,6 +97,6 @@ def compare(baseline: Baseline, other: Point) -> dict[str, Any]:
         "ratio": run.seconds / mine.seconds,
         "energy_ratio": asdict(ratio(*energies)),
         "joules_per_image": asdict(energies[0].interval),
-        "shares": taken.shares(VCK190),
+        "shares": taken.fractions(VCK190),
         "bytes": run.bytes_read + run.bytes_written,
     }

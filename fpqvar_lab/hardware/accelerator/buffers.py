@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from fpqvar_lab.formats import format_from_text
 from fpqvar_lab.hardware.accelerator.design import Design
-from fpqvar_lab.hardware.accelerator.workload import FULL_BYTES, PRODUCTS, Kind, Work
+from fpqvar_lab.hardware.accelerator.workload import FULL_BYTES, PRODUCTS, Kind, Op
 
 
 @dataclass
@@ -42,13 +42,13 @@ class Chunk:
     nbytes: int
 
 
-def chunks_of(work: Work, design: Design) -> list[Chunk]:
+def chunks_of(op: Op, design: Design) -> list[Chunk]:
     """A product's columns in tiles, with the bytes of their weights."""
-    ends = pieces(work.columns, design.tile_columns)
-    total = -(-work.weight_bytes // 1)
+    ends = pieces(op.columns, design.tile_columns)
+    total = -(-op.weight_bytes // 1)
     found = []
     for begin, end in pairwise([0, *ends]):
-        nbytes = total * end // work.columns - total * begin // work.columns
+        nbytes = total * end // op.columns - total * begin // op.columns
         found.append(Chunk(end, end - begin, int(nbytes)))
     return found
 
@@ -61,7 +61,7 @@ def pieces(total: int, size: int) -> list[int]:
 _Sizes = dict[tuple[int | None, int | None], float]
 
 
-def activation_bytes_needed(works: Sequence[Work]) -> int:
+def activation_bytes_needed(ops: Sequence[Op]) -> int:
     """The least activation buffer: the residual stream, a layer's input, the next one's being
     written, and two heads' keys and values from the cache.
     """
@@ -69,32 +69,32 @@ def activation_bytes_needed(works: Sequence[Work]) -> int:
     inputs: _Sizes = {}
     stream: _Sizes = {}
     cached: _Sizes = {}
-    for work in works:
-        key = (work.step, work.block)
-        if work.kind is Kind.LINEAR:
-            read = work.activation_bytes - FULL_BYTES * work.rows * work.columns
+    for op in ops:
+        key = (op.step, op.block)
+        if op.kind is Kind.LINEAR:
+            read = op.activation_bytes - FULL_BYTES * op.rows * op.columns
             largest[key] = max(largest.get(key, 0), inputs.get(key, 0) + read)
             inputs[key] = read
-        if work.kind is Kind.RESIDUAL:
-            stream[key] = FULL_BYTES * work.elements
-        if work.kind is Kind.CACHE_READ:
-            cached[key] = 2 * work.cache_read_bytes / work.heads
+        if op.kind is Kind.RESIDUAL:
+            stream[key] = FULL_BYTES * op.elements
+        if op.kind is Kind.CACHE_READ:
+            cached[key] = 2 * op.cache_read_bytes / op.heads
     sums = [size + stream.get(key, 0) + cached.get(key, 0) for key, size in largest.items()]
     return int(-(-max(sums, default=0) // 1))
 
 
-def check(works: Sequence[Work], design: Design) -> None:
+def check(ops: Sequence[Op], design: Design) -> None:
     """Raises `ValueError` where a design cannot do the work."""
-    for work in works:
-        if work.kind in PRODUCTS:
-            _check_formats(work, design)
-            chunk = max(chunk.nbytes for chunk in chunks_of(work, design))
+    for op in ops:
+        if op.kind in PRODUCTS:
+            _check_formats(op, design)
+            chunk = max(chunk.nbytes for chunk in chunks_of(op, design))
             if chunk > design.weight_buffer_bytes:
                 raise ValueError(
                     f"weight_buffer_bytes {design.weight_buffer_bytes} is less than the {chunk} "
-                    f"bytes of {design.tile_columns} columns of {work.name}"
+                    f"bytes of {design.tile_columns} columns of {op.name}"
                 )
-    needed = activation_bytes_needed(works)
+    needed = activation_bytes_needed(ops)
     if needed > design.activation_buffer_bytes:
         raise ValueError(
             f"activation_buffer_bytes {design.activation_buffer_bytes} is less than the {needed} "
@@ -102,14 +102,14 @@ def check(works: Sequence[Work], design: Design) -> None:
         )
 
 
-def _check_formats(work: Work, design: Design) -> None:
-    if work.weight_format == "fp16":
+def _check_formats(op: Op, design: Design) -> None:
+    if op.weight_format == "fp16":
         return
     built = [format_from_text(name).bits for name in design.formats]
-    given = format_from_text(work.input_format).bits, format_from_text(work.weight_format).bits
+    given = format_from_text(op.input_format).bits, format_from_text(op.weight_format).bits
     if given[1] != built[1] or given[0] not in (built[0], built[2]):
         raise ValueError(
-            f"{work.name} multiplies {work.input_format} by {work.weight_format}; the design's "
+            f"{op.name} multiplies {op.input_format} by {op.weight_format}; the design's "
             f"arrays take {design.formats[0]} or {design.formats[2]} by {design.formats[1]}"
         )
-    design.matrix_timing(work.input_format)
+    design.matrix_timing(op.input_format)

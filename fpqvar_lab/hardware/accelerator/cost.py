@@ -50,13 +50,13 @@ class Resources:
             self.uram * copies,
         )
 
-    def shares(self, device: FPGA) -> dict[str, float]:
+    def fractions(self, device: FPGA) -> dict[str, float]:
         """Of what the device has, by kind of cell."""
         return {f.name: getattr(self, f.name) / getattr(device, f.name).value for f in fields(self)}
 
-    def fit(self, device: FPGA, share: float = 1.0) -> bool:
-        """Whether no kind of cell is used beyond this share of what there is."""
-        return max(self.shares(device).values()) <= share
+    def fit(self, device: FPGA, fraction: float = 1.0) -> bool:
+        """Whether no kind of cell is used beyond this fraction of what there is."""
+        return max(self.fractions(device).values()) <= fraction
 
 
 @dataclass(frozen=True)

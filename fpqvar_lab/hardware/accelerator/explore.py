@@ -21,7 +21,7 @@ from fpqvar_lab.hardware.accelerator.design import Design
 from fpqvar_lab.hardware.accelerator.device import FPGA
 from fpqvar_lab.hardware.accelerator.energy import energy
 from fpqvar_lab.hardware.accelerator.lower_bound import Load, least
-from fpqvar_lab.hardware.accelerator.point import Point, _covers, evaluate_design, front
+from fpqvar_lab.hardware.accelerator.point import Point, _covers, evaluate_design, pareto_front
 from fpqvar_lab.hardware.accelerator.problem import Problem
 from fpqvar_lab.parallel import Tensors, results
 
@@ -106,12 +106,12 @@ class Candidate:
 
 def candidates(space: Space, problem: Problem) -> list[Candidate]:
     """The designs of a space that fit the device, best bound first."""
-    load = Load(problem.work)
+    load = Load(problem.ops)
     found = []
     for design in space.designs(problem.base):
         # One tile's columns are in use while those of the next arrive.
         holds = design.weight_buffer_bytes > 2 * load.column_bytes * design.tile_columns
-        if not holds or not resources(design).fit(problem.board, problem.share):
+        if not holds or not resources(design).fit(problem.board, problem.max_fraction):
             continue
         bound = least(load, design, problem.rate)
         joules = energy(design, bound, problem.board).middle
@@ -138,8 +138,8 @@ class Expectation:
 
     def learn(self, candidate: Candidate, point: "Point") -> None:
         """Take a simulation into account."""
-        share = point.images_per_second / candidate.images_per_second
-        self.reached[_kind(candidate)] = max(share, self.reached.get(_kind(candidate), 0.0))
+        fraction = point.images_per_second / candidate.images_per_second
+        self.reached[_kind(candidate)] = max(fraction, self.reached.get(_kind(candidate), 0.0))
 
 
 def _kind(candidate: Candidate) -> tuple[int, int, int]:
@@ -195,9 +195,9 @@ class Exploration:
     left: int = 0
 
     @property
-    def front(self) -> list[Point]:
+    def pareto_front(self) -> list[Point]:
         """The designs that no other one beats."""
-        return front(self.points)
+        return pareto_front(self.points)
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""
@@ -272,4 +272,4 @@ def explore(
 
 def _is_beaten(candidate: Candidate, points: Sequence[Point]) -> bool:
     bound = (candidate.images_per_second, candidate.images_per_joule)
-    return any(_covers(point.merits[:2], bound) for point in points)
+    return any(_covers(point.objectives[:2], bound) for point in points)

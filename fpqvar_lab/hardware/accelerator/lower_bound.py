@@ -11,7 +11,7 @@ from functools import cached_property
 from math import ceil
 
 from fpqvar_lab.hardware.accelerator.design import Design
-from fpqvar_lab.hardware.accelerator.workload import Kind, Work
+from fpqvar_lab.hardware.accelerator.workload import Kind, Op
 
 _SPECIAL = (Kind.SOFTMAX, Kind.GELU, Kind.NORM, Kind.UNIT)
 
@@ -30,22 +30,22 @@ class Block:
     """
 
     products: tuple[tuple[int, int, int], ...]
-    row_stages: tuple[tuple[Work, ...], tuple[Work, ...]]
+    row_stages: tuple[tuple[Op, ...], tuple[Op, ...]]
     attention_macs: int
     special: int
     heads: int
 
     @staticmethod
-    def of(work: Sequence[Work]) -> "Block":
+    def of(ops: Sequence[Op]) -> "Block":
         """Of a block's operations."""
-        named = {item.name.rpartition("/")[2]: item for item in work}
+        named = {op.name.rpartition("/")[2]: op for op in ops}
         layers = [named[name] for name in ("mat_qkv", "proj", "fc1", "fc2")]
 
-        def stages(*names: str) -> tuple[Work, ...]:
+        def stages(*names: str) -> tuple[Op, ...]:
             return tuple(named[name] for name in names if name in named)
 
         return Block(
-            tuple((item.rows, item.inner, item.columns) for item in layers),
+            tuple((op.rows, op.inner, op.columns) for op in layers),
             (
                 stages("norm1", "mat_qkv.hadamard", "mat_qkv.quantize"),
                 stages("norm2", "fc1.hadamard", "fc1.quantize"),
@@ -103,24 +103,24 @@ class StepLoad:
 class Load:
     """What must be done in any order, counted once for many designs."""
 
-    work: tuple[Work, ...]
+    ops: tuple[Op, ...]
 
     @cached_property
     def steps(self) -> tuple[StepLoad, ...]:
         """By step; what runs once an image runs with the first step."""
-        by_step: dict[int, list[Work]] = {}
-        for item in self.work:
-            by_step.setdefault(item.step or 0, []).append(item)
+        by_step: dict[int, list[Op]] = {}
+        for op in self.ops:
+            by_step.setdefault(op.step or 0, []).append(op)
         return tuple(_step_load(items) for _, items in sorted(by_step.items()))
 
     @cached_property
     def other_macs(self) -> int:
         """Products outside the matrix arrays."""
-        return sum(item.macs for item in self.work if not _in_matrix(item))
+        return sum(op.macs for op in self.ops if not _in_matrix(op))
 
     def elements(self, *kinds: Kind) -> int:
         """Of element-wise operations of these kinds."""
-        return sum(item.elements for item in self.work if item.kind in kinds)
+        return sum(op.elements for op in self.ops if op.kind in kinds)
 
     @cached_property
     def by_unit(self) -> Mapping[str, int]:
@@ -134,17 +134,17 @@ class Load:
     @cached_property
     def column_bytes(self) -> float:
         """Weights of one output channel, at most."""
-        return max(item.weight_bytes / item.columns for item in self.work if item.weight_bytes)
+        return max(op.weight_bytes / op.columns for op in self.ops if op.weight_bytes)
 
     @cached_property
     def bytes_read(self) -> float:
         """From the external memory."""
-        return sum(item.weight_bytes + item.cache_read_bytes for item in self.work)
+        return sum(op.weight_bytes + op.cache_read_bytes for op in self.ops)
 
     @cached_property
     def bytes_written(self) -> float:
         """To the external memory."""
-        return sum(item.cache_written_bytes for item in self.work)
+        return sum(op.cache_written_bytes for op in self.ops)
 
 
 @dataclass(frozen=True)
@@ -190,31 +190,31 @@ def _first(shape: tuple[int, int, int], design: Design) -> int:
     return product_cycles(rows, inner, min(columns, design.tile_columns), design)
 
 
-def _rows(stages: Sequence[Work], design: Design) -> int:
+def _rows(stages: Sequence[Op], design: Design) -> int:
     """Stages that follow each other row by row take as long as the slowest of them."""
-    return max(_stage(work, design) for work in stages)
+    return max(_stage(op, design) for op in stages)
 
 
-def _stage(work: Work, design: Design) -> int:
-    if work.kind is Kind.HADAMARD:
-        return work.elements // design.hadamard_lanes
-    if work.kind is Kind.QUANTIZE:
-        group = work.group or work.columns
-        interval = design.quantizer_timing(work.input_format, group).interval
-        return work.elements * interval // (group * design.quantizers)
-    return work.elements // design.special_lanes
+def _stage(op: Op, design: Design) -> int:
+    if op.kind is Kind.HADAMARD:
+        return op.elements // design.hadamard_lanes
+    if op.kind is Kind.QUANTIZE:
+        group = op.group or op.columns
+        interval = design.quantizer_timing(op.input_format, group).interval
+        return op.elements * interval // (group * design.quantizers)
+    return op.elements // design.special_lanes
 
 
-def _in_matrix(item: Work) -> bool:
-    return item.kind is Kind.LINEAR and item.weight_format != "fp16"
+def _in_matrix(op: Op) -> bool:
+    return op.kind is Kind.LINEAR and op.weight_format != "fp16"
 
 
-def _step_load(work: Sequence[Work]) -> StepLoad:
-    blocks = {item.block for item in work if item.kind is Kind.LINEAR}
-    first = [item for item in work if item.block == 0]
+def _step_load(ops: Sequence[Op]) -> StepLoad:
+    blocks = {op.block for op in ops if op.kind is Kind.LINEAR}
+    first = [op for op in ops if op.block == 0]
     return StepLoad(
         len(blocks),
         Block.of(first),
-        sum(item.weight_bytes for item in work),
-        sum(item.macs for item in work if item.kind is Kind.HEAD),
+        sum(op.weight_bytes for op in ops),
+        sum(op.macs for op in ops if op.kind is Kind.HEAD),
     )

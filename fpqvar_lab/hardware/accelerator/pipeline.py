@@ -1,7 +1,7 @@
 """A cycle-level simulation of the two-level pipeline: our reading of the two words that FPQVAR's
 abstract (arXiv 2505.16335) has about it.
 
-What overlaps at which level is said in `machine`, how time is counted in `events`. Times are exact
+`scheduler` says what overlaps at which level, `timeline` how time is counted. Times are exact
 integers of cycles. The timing of matrix arrays, transforms and quantizers is that of the units of
 Part VI; attention array, special-function unit and external memory are modelled by their rates.
 """
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fpqvar_lab.hardware.accelerator.design import Design
-from fpqvar_lab.hardware.accelerator.scheduler import Machine
-from fpqvar_lab.hardware.accelerator.timeline import Cause, Event, Timeline, Unit
-from fpqvar_lab.hardware.accelerator.workload import PRODUCTS, Kind, Work
+from fpqvar_lab.hardware.accelerator.scheduler import PipelineScheduler
+from fpqvar_lab.hardware.accelerator.timeline import Event, StallReason, Timeline, Unit
+from fpqvar_lab.hardware.accelerator.workload import PRODUCTS, Kind, Op
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class StepRun:
     step: int | None
     cycles: int
     busy: dict[Unit, int]
-    stalls: dict[Unit, dict[Cause, int]]
+    stalls: dict[Unit, dict[StallReason, int]]
     macs: dict[Unit, int]
     bytes_read: float
     bytes_written: float
@@ -53,7 +53,7 @@ class Run:
         tasks: how many there were.
     """
 
-    works: tuple[Work, ...]
+    ops: tuple[Op, ...]
     design: Design
     memory_bytes_per_s: float
     cycles: int
@@ -71,10 +71,10 @@ class Run:
         return {unit: sum(step.busy[unit] for step in self.steps) for unit in Unit}
 
     @property
-    def stalls(self) -> dict[Unit, dict[Cause, int]]:
+    def stalls(self) -> dict[Unit, dict[StallReason, int]]:
         """Idle cycles of each unit, by their cause."""
         return {
-            unit: {c: sum(step.stalls[unit][c] for step in self.steps) for c in Cause}
+            unit: {c: sum(step.stalls[unit][c] for step in self.steps) for c in StallReason}
             for unit in Unit
         }
 
@@ -94,8 +94,8 @@ class Run:
     def padding(self) -> float:
         """The share of the matrix arrays' busy time that is spent on empty places of tiles."""
         macs = sum(step.macs[Unit.MATRIX] for step in self.steps)
-        places = self.busy[Unit.MATRIX] * self.design.macs_per_cycle
-        return 1 - macs / places if places else 0.0
+        indices = self.busy[Unit.MATRIX] * self.design.macs_per_cycle
+        return 1 - macs / indices if indices else 0.0
 
     def utilisation(self, unit: Unit) -> float:
         """The share of all cycles in which a unit is busy."""
@@ -103,12 +103,12 @@ class Run:
 
 
 def simulate(
-    work: Sequence[Work], design: Design, *, memory_bytes_per_s: float, record: bool = False
+    ops: Sequence[Op], design: Design, *, memory_bytes_per_s: float, record: bool = False
 ) -> Run:
     """Run operations on a design.
 
     Args:
-        work: in an order in which they can run, as from `workload`.
+        ops: in an order in which they can run, as from `workload`.
         design: of the accelerator.
         memory_bytes_per_s: what the external memory gives, of which nothing more is modelled.
         record: whether to keep the timeline.
@@ -117,39 +117,39 @@ def simulate(
         ValueError: when the design cannot do the work (formats, buffers), the bandwidth is not
             positive, or an operation comes before one that it needs.
     """
-    timeline = Timeline([one.step for one in work], record)
-    Machine(work, design, memory_bytes_per_s, timeline).run()
-    cycles = timeline.finish()
+    timeline = Timeline(record)
+    PipelineScheduler(ops, design, memory_bytes_per_s, timeline).run()
+    cycles = timeline.finish(ops[-1].step if ops else None)
     return Run(
-        tuple(work),
+        tuple(ops),
         design,
         memory_bytes_per_s,
         cycles,
-        _steps(work, timeline),
+        _steps(ops, timeline),
         tuple(timeline.events),
         timeline.count,
     )
 
 
-def _steps(works: Sequence[Work], timeline: Timeline) -> tuple[StepRun, ...]:
-    steps = sorted({work.step for work in works}, key=lambda step: (step is None, step or 0))
+def _steps(ops: Sequence[Op], timeline: Timeline) -> tuple[StepRun, ...]:
+    steps = sorted({op.step for op in ops}, key=lambda step: (step is None, step or 0))
     found, before = [], 0
     for step in steps:
-        mine = [work for work in works if work.step == step]
+        mine = [op for op in ops if op.step == step]
         end = max(before, timeline.step_ends.get(step, 0))
         busy = {unit: timeline.busy.get((unit, step), 0) for unit in Unit}
-        stalls = {u: {c: timeline.stalls.get((u, step, c), 0) for c in Cause} for u in Unit}
-        read = sum(work.weight_bytes + work.cache_read_bytes for work in mine)
-        written = sum(work.cache_written_bytes for work in mine)
+        stalls = {u: {c: timeline.stalls.get((u, step, c), 0) for c in StallReason} for u in Unit}
+        read = sum(op.weight_bytes + op.cache_read_bytes for op in mine)
+        written = sum(op.cache_written_bytes for op in mine)
         found.append(StepRun(step, end - before, busy, stalls, _macs(mine), read, written))
         before = end
     return tuple(found)
 
 
-def _macs(works: Sequence[Work]) -> dict[Unit, int]:
+def _macs(ops: Sequence[Op]) -> dict[Unit, int]:
     macs = {Unit.MATRIX: 0, Unit.ATTENTION: 0}
-    for work in works:
-        is_matrix = work.kind in PRODUCTS and work.weight_format != "fp16"
-        if work.kind in (*PRODUCTS, Kind.SCORES, Kind.VALUES):
-            macs[Unit.MATRIX if is_matrix else Unit.ATTENTION] += work.macs
+    for op in ops:
+        is_matrix = op.kind in PRODUCTS and op.weight_format != "fp16"
+        if op.kind in (*PRODUCTS, Kind.SCORES, Kind.VALUES):
+            macs[Unit.MATRIX if is_matrix else Unit.ATTENTION] += op.macs
     return macs

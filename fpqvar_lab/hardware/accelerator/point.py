@@ -24,8 +24,8 @@ class Point:
         images_per_second: simulated.
         joules_per_image: where it lies.
         middle: joules an image with every price in the middle of its range.
-        shares: of the device's cells, by kind.
-        busy: the share of all cycles in which each unit works.
+        fractions: of the device's cells, by kind.
+        busy: the fraction of all cycles in which each unit works.
         divergence: of the recipe on the model `mini-outlier`, nats a token; None if not measured.
     """
 
@@ -34,24 +34,27 @@ class Point:
     images_per_second: float
     joules_per_image: Interval
     middle: float
-    shares: Mapping[str, float]
+    fractions: Mapping[str, float]
     busy: Mapping[str, float]
     divergence: float | None
 
     @property
-    def merits(self) -> tuple[float, float, float]:
+    def objectives(self) -> tuple[float, float, float]:
         """Images a second, images a joule, minus the divergence; larger is better in each."""
         divergence = float("inf") if self.divergence is None else self.divergence
         return self.images_per_second, 1 / self.middle, -divergence
 
     def to_json(self) -> dict[str, Any]:
         """The point as JSON can hold it."""
-        return asdict(self)
+        content = asdict(self)
+        content["shares"] = content.pop("fractions")
+        return content
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "Point":
         """The point that `to_json` wrote."""
-        values = dict(content)
+        values = {**content, "fractions": content["shares"]}
+        del values["shares"]
         design = values.pop("design") | {"formats": tuple(content["design"]["formats"])}
         joules = Interval(**values.pop("joules_per_image"))
         return Point(design=Design(**design), joules_per_image=joules, **values)
@@ -59,7 +62,7 @@ class Point:
 
 def evaluate_design(design: Design, problem: Problem, *, record: bool = False) -> tuple[Point, Run]:
     """Simulate a design, and say what it gives and costs."""
-    run = simulate(problem.work, design, memory_bytes_per_s=problem.rate, record=record)
+    run = simulate(problem.ops, design, memory_bytes_per_s=problem.rate, record=record)
     joules = energy(design, run, problem.board) * (1 / problem.batch)
     point = Point(
         design,
@@ -67,7 +70,7 @@ def evaluate_design(design: Design, problem: Problem, *, record: bool = False) -
         problem.batch / run.seconds,
         joules.interval,
         joules.middle,
-        resources(design).shares(problem.board),
+        resources(design).fractions(problem.board),
         {str(unit): cycles / run.cycles for unit, cycles in run.busy.items()},
         divergence(problem.recipe.name),
     )
@@ -84,14 +87,14 @@ def divergence(recipe: str) -> float | None:
     return None if found is None else float(found["value"])
 
 
-def front(points: Sequence[Point]) -> list[Point]:
-    """Those that no other one beats or equals in all merits; equals are kept once."""
+def pareto_front(points: Sequence[Point]) -> list[Point]:
+    """Those that no other one beats or equals in all objectives; equals are kept once."""
     found: list[Point] = []
-    for point in sorted(points, key=lambda p: p.merits, reverse=True):
-        if not any(_covers(other.merits, point.merits) for other in found):
+    for point in sorted(points, key=lambda p: p.objectives, reverse=True):
+        if not any(_covers(other.objectives, point.objectives) for other in found):
             found.append(point)
     return found
 
 
-def _covers(merits: tuple[float, ...], others: tuple[float, ...]) -> bool:
-    return all(a >= b for a, b in zip(merits, others, strict=True))
+def _covers(objectives: tuple[float, ...], others: tuple[float, ...]) -> bool:
+    return all(a >= b for a, b in zip(objectives, others, strict=True))

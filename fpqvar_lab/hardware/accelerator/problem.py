@@ -9,7 +9,7 @@ from fpqvar_lab.formats import format_to_text
 from fpqvar_lab.hardware.accelerator.buffers import activation_bytes_needed
 from fpqvar_lab.hardware.accelerator.design import Design
 from fpqvar_lab.hardware.accelerator.device import FPGA, URAM_BITS, find_fpga
-from fpqvar_lab.hardware.accelerator.workload import Work, with_bfloat16_scales, workload
+from fpqvar_lab.hardware.accelerator.workload import Op, with_bfloat16_scales, workload
 from fpqvar_lab.method import Recipe, find_recipe, recipe_digest
 from fpqvar_lab.var import VARConfig
 
@@ -28,7 +28,7 @@ class Problem:
         batch: images sampled together.
         clock_hz: of the design; an assumption, for nothing here has been placed and routed.
         efficiency: of the external memory.
-        share: of each kind of cell that may be used.
+        max_fraction: of each kind of cell, how much may be used.
     """
 
     model: str
@@ -37,7 +37,7 @@ class Problem:
     batch: int = 1
     clock_hz: float = 300e6
     efficiency: float = EFFICIENCY
-    share: float = 0.9
+    max_fraction: float = 0.9
 
     @cached_property
     def board(self) -> FPGA:
@@ -45,7 +45,7 @@ class Problem:
         return find_fpga(self.device)
 
     @cached_property
-    def work(self) -> tuple[Work, ...]:
+    def ops(self) -> tuple[Op, ...]:
         """The operations, with scales in bfloat16 and without the VQVAE."""
         config = VARConfig.preset(self.model)
         return workload(config, with_bfloat16_scales(self.recipe), batch=self.batch)
@@ -58,7 +58,7 @@ class Problem:
     @cached_property
     def base(self) -> Design:
         """A design for the recipe, with an activation buffer as large as the work needs."""
-        needed = activation_bytes_needed(self.work)
+        needed = activation_bytes_needed(self.ops)
         block = URAM_BITS // 8
         return Design(
             # The largest tile that takes any format.
@@ -81,7 +81,7 @@ class Problem:
             "batch": self.batch,
             "clock_hz": self.clock_hz,
             "efficiency": self.efficiency,
-            "share": self.share,
+            "share": self.max_fraction,
         }
 
 

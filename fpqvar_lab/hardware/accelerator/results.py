@@ -96,9 +96,9 @@ def variations(point: Point, problem: Problem) -> Iterator[tuple[str, str, Desig
         yield "clock", str(mhz), replace(design, clock_hz=1e6 * mhz), clocked
     for percent in (40, 50, 60, 70, 80, 90, 100):
         yield "memory", str(percent), design, replace(problem, efficiency=percent / 100)
-    for share in (50, 60, 70, 80, 90, 100):
-        columns = max(1, design.columns * share // 100)
-        yield "arrays", str(share), replace(design, columns=columns), problem
+    for fraction in (50, 60, 70, 80, 90, 100):
+        columns = max(1, design.columns * fraction // 100)
+        yield "arrays", str(fraction), replace(design, columns=columns), problem
     yield "levels", "no fine level", replace(design, fine=False), problem
     yield "levels", "no coarse level", replace(design, coarse=False), problem
     yield "levels", "neither level", replace(design, fine=False, coarse=False), problem
@@ -116,14 +116,14 @@ def with_decoder(point: Point, problem: Problem) -> float:
     return problem.batch / (problem.batch / point.images_per_second + decoding)
 
 
-def best_by_share(problem: Problem, shares: Sequence[float]) -> Iterator[tuple[float, Point]]:
-    """For each share of the LUTs that may be used, the fastest design found."""
+def best_by_fraction(problem: Problem, fractions: Sequence[float]) -> Iterator[tuple[float, Point]]:
+    """For each fraction of the LUTs that may be used, the fastest design found."""
     found = candidates(Space(), problem)
-    taken = {c.design: resources(c.design).shares(problem.board)["lut"] for c in found}
-    for share in shares:
-        fitting = [c for c in found if taken[c.design] <= share]
+    taken = {c.design: resources(c.design).fractions(problem.board)["lut"] for c in found}
+    for fraction in fractions:
+        fitting = [c for c in found if taken[c.design] <= fraction]
         if fitting:
-            yield share, _fastest(fitting, problem)
+            yield fraction, _fastest(fitting, problem)
 
 
 def _fastest(choices: Sequence[Candidate], problem: Problem, limit: int = 8) -> Point:
@@ -175,9 +175,9 @@ def make(limit: int = 24, say: Any = print) -> dict[str, Any]:
         "variations": [_varied(*variation) for variation in variations(ours, problem)],
         "with_decoder": with_decoder(ours, problem),
         "by_share": [
-            {"batch": batch, "share": share, "point": point.to_json()}
+            {"batch": batch, "share": fraction, "point": point.to_json()}
             for batch in (1, 3)
-            for share, point in best_by_share(
+            for fraction, point in best_by_fraction(
                 replace(problem, batch=batch), [s / 100 for s in range(30, 100, 10)]
             )
         ],

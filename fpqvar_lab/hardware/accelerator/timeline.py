@@ -10,6 +10,8 @@ anomalies", 1969).
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from fpqvar_lab.hardware.accelerator.workload import Op
+
 
 class Unit(StrEnum):
     """What can be busy."""
@@ -23,7 +25,7 @@ class Unit(StrEnum):
     SPECIAL = "special"
 
 
-class Cause(StrEnum):
+class StallReason(StrEnum):
     """Why a unit is idle: what comes last of what its next task needs."""
 
     WEIGHTS = "waits for weights"
@@ -36,19 +38,19 @@ class Cause(StrEnum):
     DONE = "has nothing left"
 
 
-Need = tuple[int, Cause]
+Dependency = tuple[int, StallReason]
 """When something is there, and what an idle unit is said to wait for until then."""
-NOTHING: Need = (0, Cause.INPUT)
+NOTHING: Dependency = (0, StallReason.INPUT)
 
 
 @dataclass(frozen=True)
 class Event:
-    """One task: which operation (by its place in the list), on which unit, from when to when.
+    """One task: which operation, on which unit, from when to when.
 
     `end` is when the unit can take the next task; `ready`, when the task's results are there.
     """
 
-    work: int
+    op: Op
     unit: Unit
     start: int
     end: int
@@ -60,27 +62,25 @@ class Timeline:
     """Runs tasks, and accounts for every cycle of every unit.
 
     Args:
-        step_of: the step of each operation, by its place in the list.
         record: whether all events are kept.
     """
 
-    step_of: list[int | None]
     record: bool = False
     free: dict[Unit, int] = field(default_factory=lambda: dict.fromkeys(Unit, 0))
     busy: dict[tuple[Unit, int | None], int] = field(default_factory=dict)
-    stalls: dict[tuple[Unit, int | None, Cause], int] = field(default_factory=dict)
+    stalls: dict[tuple[Unit, int | None, StallReason], int] = field(default_factory=dict)
     step_ends: dict[int | None, int] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     count: int = 0
     latest: int = 0
 
     def run(
-        self, work: int, unit: Unit, cycles: int, *needs: Need, tail: int = 0, drain: int = 0
+        self, op: Op, unit: Unit, cycles: int, *needs: Dependency, tail: int = 0, drain: int = 0
     ) -> tuple[int, int]:
         """Give a unit its next task.
 
         Args:
-            work: place of the operation in the list.
+            op: the operation that the task is a part of.
             unit: that does it.
             cycles: for which the unit is busy.
             needs: what must be there first.
@@ -90,20 +90,20 @@ class Timeline:
         Returns:
             The cycles in which the unit starts, and in which the results are there.
         """
-        step, start = self.step_of[work], self.free[unit]
-        ready, cause = max(needs, default=NOTHING)
+        step, start = op.step, self.free[unit]
+        ready, reason = max(needs, default=NOTHING)
         if ready > start:
-            for time, reason in needs:
+            for time, other in needs:
                 # Nothing else can be said to be late before the task has its turn.
-                if reason is Cause.TURN and start < time < ready:
-                    self._charge(unit, step, reason, time - start)
+                if other is StallReason.TURN and start < time < ready:
+                    self._charge(unit, step, other, time - start)
                     start = time
-            self._charge(unit, step, cause, ready - start)
+            self._charge(unit, step, reason, ready - start)
             start = ready
         end = start + cycles
         self.busy[unit, step] = self.busy.get((unit, step), 0) + cycles
         if drain:
-            self._charge(unit, step, Cause.DRAIN, drain)
+            self._charge(unit, step, StallReason.DRAIN, drain)
         self.free[unit] = end + drain
         done = end + (tail if tail > drain else drain)
         self.count += 1
@@ -112,18 +112,17 @@ class Timeline:
         if done > self.step_ends.get(step, 0):
             self.step_ends[step] = done
         if self.record:
-            self.events.append(Event(work, unit, start, end, done))
+            self.events.append(Event(op, unit, start, end, done))
         return start, done
 
-    def finish(self) -> int:
-        """Account for the cycles after each unit's last task; returns the cycles in all."""
-        last = self.step_of[-1] if self.step_of else None
+    def finish(self, step: int | None) -> int:
+        """Charge the cycles after each unit's last task to a step; returns the cycles in all."""
         for unit, free in self.free.items():
             if free < self.latest:
-                self._charge(unit, last, Cause.DONE, self.latest - free)
+                self._charge(unit, step, StallReason.DONE, self.latest - free)
                 self.free[unit] = self.latest
         return self.latest
 
-    def _charge(self, unit: Unit, step: int | None, cause: Cause, cycles: int) -> None:
-        key = (unit, step, cause)
+    def _charge(self, unit: Unit, step: int | None, reason: StallReason, cycles: int) -> None:
+        key = (unit, step, reason)
         self.stalls[key] = self.stalls.get(key, 0) + cycles

@@ -27,7 +27,7 @@ def chrome_trace(run: Run) -> dict[str, Any]:
     if not run.events:
         raise ValueError("the run has no events; pass record=True to simulate")
     microseconds = 1e6 / run.design.clock_hz
-    threads = {unit: place for place, unit in enumerate(Unit)}
+    threads = {unit: index for index, unit in enumerate(Unit)}
     named: list[dict[str, Any]] = [
         {"ph": "M", "name": "thread_name", "pid": 0, "tid": tid, "args": {"name": unit.value}}
         for unit, tid in threads.items()
@@ -35,8 +35,8 @@ def chrome_trace(run: Run) -> dict[str, Any]:
     timed = [
         {
             "ph": "X",
-            "name": run.works[event.work].name,
-            "cat": run.works[event.work].kind.value,
+            "name": event.op.name,
+            "cat": event.op.kind.value,
             "pid": 0,
             "tid": threads[event.unit],
             "ts": event.start * microseconds,
@@ -69,12 +69,12 @@ def check_trace(trace: dict[str, Any]) -> None:
     """
     if not isinstance(trace.get("traceEvents"), list):
         raise ValueError("a trace needs a list 'traceEvents'")
-    for place, event in enumerate(trace["traceEvents"]):
+    for index, event in enumerate(trace["traceEvents"]):
         fields = _REQUIRED.get(event.get("ph"))
         if fields is None:
-            raise ValueError(f"event {place} has ph {event.get('ph')!r}; use one of X and M")
+            raise ValueError(f"event {index} has ph {event.get('ph')!r}; use one of X and M")
         for name, kind in fields.items():
             if not isinstance(event.get(name), kind):
-                raise ValueError(f"event {place}: {name} is {event.get(name)!r}")
+                raise ValueError(f"event {index}: {name} is {event.get(name)!r}")
         if event["ph"] == "X" and (event["ts"] < 0 or event["dur"] < 0):
-            raise ValueError(f"event {place} has a negative time")
+            raise ValueError(f"event {index} has a negative time")

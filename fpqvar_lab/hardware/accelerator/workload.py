@@ -63,7 +63,7 @@ PRODUCTS = (Kind.LINEAR, Kind.HEAD, Kind.EMBED, Kind.CONDITION, Kind.DECODE)
 
 
 @dataclass(frozen=True)
-class Work:
+class Op:
     """One operation of one block in one step.
 
     Args:
@@ -119,7 +119,7 @@ def workload(
     batch: int = 1,
     guidance: bool = True,
     vqvae: VQVAEConfig | None = None,
-) -> tuple[Work, ...]:
+) -> tuple[Op, ...]:
     """All operations of sampling `batch` images, in the order of a program.
 
     Args:
@@ -137,21 +137,21 @@ def workload(
     pictures = batch * (2 if guidance else 1)
     program = _Program(config, find_recipe(recipe), batch, pictures, vqvae)
     program.add_image()
-    return tuple(program.works)
+    return tuple(program.ops)
 
 
-def excerpt(works: Sequence[Work], step: int | None) -> tuple[Work, ...]:
+def excerpt(ops: Sequence[Op], step: int | None) -> tuple[Op, ...]:
     """The operations of one step by themselves: what they need of others is there from the start.
 
     Raises:
         ValueError: when there are none.
     """
-    found = [work for work in works if work.step == step]
+    found = [op for op in ops if op.step == step]
     if not found:
         raise ValueError(f"step {step} has no operations")
-    names = {work.name for work in found}
+    names = {op.name for op in found}
     return tuple(
-        replace(work, after=tuple(name for name in work.after if name in names)) for work in found
+        replace(op, after=tuple(name for name in op.after if name in names)) for op in found
     )
 
 
@@ -203,11 +203,11 @@ class _Program:
     batch: int
     pictures: int
     vqvae: VQVAEConfig | None
-    works: list[Work] = field(default_factory=list)
+    ops: list[Op] = field(default_factory=list)
 
-    def add(self, work: Work) -> str:
-        self.works.append(work)
-        return work.name
+    def add(self, op: Op) -> str:
+        self.ops.append(op)
+        return op.name
 
     def add_image(self) -> None:
         last, tokens = "", self.config.tokens_per_step
@@ -230,13 +230,13 @@ class _Program:
 
     def add_condition(self, name: str, block: int | None, parts: int) -> str:
         width = self.config.width
-        work = Work(name, Kind.CONDITION, None, block)
-        return self.add(_product(work, self.pictures, width, parts * width, parts * width))
+        op = Op(name, Kind.CONDITION, None, block)
+        return self.add(_product(op, self.pictures, width, parts * width, parts * width))
 
     def _add_embedding(self, step: int, new: int, after: str) -> str:
         channels, width = self.config.code_channels, self.config.width
-        work = Work(f"step {step}/word_embed", Kind.EMBED, step, None, after=(after,))
-        return self.add(_product(work, self.batch * new, channels, width, width))
+        op = Op(f"step {step}/word_embed", Kind.EMBED, step, None, after=(after,))
+        return self.add(_product(op, self.batch * new, channels, width, width))
 
     def add_phi(self, step: int, after: str) -> str:
         assert self.vqvae is not None
@@ -246,20 +246,20 @@ class _Program:
 
     def add_decoder(self, after: str) -> str:
         assert self.vqvae is not None
-        for place, layer in enumerate(operations.decoder_convolutions(self.vqvae)):
-            after = self._add_convolution(f"decoder/{place}", None, layer, after)
+        for index, layer in enumerate(operations.decoder_convolutions(self.vqvae)):
+            after = self._add_convolution(f"decoder/{index}", None, layer, after)
         rows, channels = self.batch, self.vqvae.channels * self.vqvae.channel_multipliers[-1]
         columns = operations.decoder_attention_macs(self.vqvae) // channels
         if not columns:
             return after
-        work = Work("decoder/attention", Kind.DECODE, None, None, after=(after,))
-        return self.add(replace(work, rows=rows, inner=channels, columns=columns))
+        op = Op("decoder/attention", Kind.DECODE, None, None, after=(after,))
+        return self.add(replace(op, rows=rows, inner=channels, columns=columns))
 
     def _add_convolution(
         self, name: str, step: int | None, layer: operations.Convolution, after: str
     ) -> str:
         counts = layer.operation("decoder", step, self.batch)
-        work = Work(
+        op = Op(
             name,
             Kind.DECODE,
             step,
@@ -271,7 +271,7 @@ class _Program:
             activation_bytes=FULL_BYTES * (counts.inputs + counts.outputs),
             after=(after,),
         )
-        return self.add(work)
+        return self.add(op)
 
 
 @dataclass(frozen=True)
@@ -313,8 +313,8 @@ class _Step:
         if self.step == 0:
             self.program.add_condition("head_nm", None, parts=2)
         norm = self._add_elementwise("head_norm", Kind.NORM, None, width, last, "head_nm")
-        work = self._work("head", Kind.HEAD, None, norm)
-        logits = self.program.add(_product(work, self._rows, width, vocabulary, vocabulary))
+        op = self._work("head", Kind.HEAD, None, norm)
+        logits = self.program.add(_product(op, self._rows, width, vocabulary, vocabulary))
         return self._add_elementwise("sampling", Kind.SAMPLING, None, vocabulary, logits)
 
     def _add_linear(
@@ -328,8 +328,8 @@ class _Step:
         if rule is not None:
             label = f"{name}.quantize"
             after = self._add_quantizer(label, rule.input, block, self._rows, inner, 1, after)
-        work = self._work(name, Kind.LINEAR, block, after)
-        return self.program.add(_product(work, self._rows, inner, columns, bias, rule))
+        op = self._work(name, Kind.LINEAR, block, after)
+        return self.program.add(_product(op, self._rows, inner, columns, bias, rule))
 
     def _add_quantizer(
         self,
@@ -342,7 +342,7 @@ class _Step:
         after: str,
     ) -> str:
         granularity = quantizer.granularity
-        work = replace(
+        op = replace(
             self._work(name, Kind.QUANTIZE, block, after),
             rows=rows,
             columns=length,
@@ -352,7 +352,7 @@ class _Step:
             group=granularity.size if isinstance(granularity, PerGroup) else 0,
             heads=heads,
         )
-        return self.program.add(work)
+        return self.program.add(op)
 
     def _add_attention(self, block: int, qkv: str) -> str:
         heads, head_dim = self._config.heads, self._config.head_dim
@@ -365,26 +365,26 @@ class _Step:
             )
         read = self._add_cache_read(block) if self.step else ""
         rows, products = self.new, self.program.pictures * heads
-        work = self._work("scores", Kind.SCORES, block, ready, read)
-        work = replace(work, rows=rows, products=products, heads=heads)
-        scores = self.program.add(replace(work, inner=head_dim, columns=self.seen))
+        op = self._work("scores", Kind.SCORES, block, ready, read)
+        op = replace(op, rows=rows, products=products, heads=heads)
+        scores = self.program.add(replace(op, inner=head_dim, columns=self.seen))
         entries = heads * self.seen
         softmax = self._add_elementwise(
             "softmax", Kind.SOFTMAX, block, entries, scores, heads=heads
         )
-        work = self._work("values", Kind.VALUES, block, softmax)
-        work = replace(work, rows=rows, products=products, heads=heads)
-        return self.program.add(replace(work, inner=self.seen, columns=head_dim))
+        op = self._work("values", Kind.VALUES, block, softmax)
+        op = replace(op, rows=rows, products=products, heads=heads)
+        return self.program.add(replace(op, inner=self.seen, columns=head_dim))
 
     def _add_cache_read(self, block: int) -> str:
-        work = self._work("cache-read", Kind.CACHE_READ, block)
+        op = self._work("cache-read", Kind.CACHE_READ, block)
         count = self._cache_bytes(self.seen - self.new)
-        return self.program.add(replace(work, cache_read_bytes=count, heads=self._config.heads))
+        return self.program.add(replace(op, cache_read_bytes=count, heads=self._config.heads))
 
     def _add_cache_write(self, block: int) -> str:
         source = "unit" if self.program.recipe.kv is None else "cache-quantize"
-        work = self._work("cache-write", Kind.CACHE_WRITE, block, self._name(source, block))
-        return self.program.add(replace(work, cache_written_bytes=self._cache_bytes(self.new)))
+        op = self._work("cache-write", Kind.CACHE_WRITE, block, self._name(source, block))
+        return self.program.add(replace(op, cache_written_bytes=self._cache_bytes(self.new)))
 
     def _cache_bytes(self, tokens: int) -> float:
         """Of the keys and values of one block for some tokens of each picture."""
@@ -395,7 +395,7 @@ class _Step:
         self, name: str, kind: Kind, block: int | None, channels: int, *after: str, heads: int = 1
     ) -> str:
         elements = self._rows * channels
-        work = replace(
+        op = replace(
             self._work(name, kind, block, *after),
             rows=self._rows,
             columns=channels,
@@ -403,11 +403,11 @@ class _Step:
             activation_bytes=2 * FULL_BYTES * elements,
             heads=heads,
         )
-        return self.program.add(work)
+        return self.program.add(op)
 
-    def _work(self, name: str, kind: Kind, block: int | None, *after: str) -> Work:
+    def _work(self, name: str, kind: Kind, block: int | None, *after: str) -> Op:
         needed = tuple(filter(None, after))
-        return Work(self._name(name, block), kind, self.step, block, after=needed)
+        return Op(self._name(name, block), kind, self.step, block, after=needed)
 
     def _name(self, name: str, block: int | None) -> str:
         place = "" if block is None else f"blocks.{block}/"
@@ -415,12 +415,12 @@ class _Step:
 
 
 def _product(
-    work: Work, rows: int, inner: int, columns: int, bias: int, rule: LayerRecipe | None = None
-) -> Work:
+    op: Op, rows: int, inner: int, columns: int, bias: int, rule: LayerRecipe | None = None
+) -> Op:
     """The work of a linear layer, as its recipe stores weights and inputs."""
     weight, given = (None, None) if rule is None else (rule.weight, rule.input)
     return replace(
-        work,
+        op,
         rows=rows,
         inner=inner,
         columns=columns,

@@ -8,7 +8,7 @@ not known is stated in `ASSUMPTIONS`.
 
 from dataclasses import dataclass, replace
 
-from fpqvar_lab.hardware.accelerator import Design, Kind, Work
+from fpqvar_lab.hardware.accelerator import Design, Kind, Op
 
 PUBLISHED_TOKENS_PER_SECOND = 7.21
 """Of Mamba2-2.7B in W4A4 on the VCK190 at 400 MHz (the authors' README)."""
@@ -81,7 +81,7 @@ def memory_rate(device_rate: float, clock_hz: float = DESIGN.clock_hz) -> float:
     return min(device_rate, PACKET_BITS / 8 * clock_hz)
 
 
-def token(model: Mamba2 | None = None, *, overlapped: bool = False) -> tuple[Work, ...]:
+def token(model: Mamba2 | None = None, *, overlapped: bool = False) -> tuple[Op, ...]:
     """The operations of one token.
 
     Args:
@@ -90,53 +90,51 @@ def token(model: Mamba2 | None = None, *, overlapped: bool = False) -> tuple[Wor
             it cost no time by itself; what reordering the projection's outputs can reach at best.
     """
     model = Mamba2() if model is None else model
-    works: list[Work] = []
+    ops: list[Op] = []
     last: tuple[str, ...] = ()
     for layer in range(model.layers):
         found = _layer(model, layer, last, overlapped)
-        works += found
+        ops += found
         last = (found[-1].name,)
-    return tuple(works)
+    return tuple(ops)
 
 
-def _layer(model: Mamba2, layer: int, last: tuple[str, ...], overlapped: bool) -> list[Work]:
+def _layer(model: Mamba2, layer: int, last: tuple[str, ...], overlapped: bool) -> list[Op]:
     def name(part: str) -> str:
         return f"layers.{layer}/{part}"
 
-    def work(part: str, kind: Kind, columns: int, *after: str) -> Work:
+    def op(part: str, kind: Kind, columns: int, *after: str) -> Op:
         needed = tuple(map(name, after))
-        plain = Work(name(part), kind, 0, layer, rows=1, columns=columns, elements=columns)
+        plain = Op(name(part), kind, 0, layer, rows=1, columns=columns, elements=columns)
         return replace(plain, input_format="int4", group=_GROUP[kind], after=needed)
 
     taps = _stored(model.taps * model.convolved)
     state = _stored(model.inner * model.state) + taps
-    read = Work(
-        name("state"), Kind.CACHE_READ, 0, layer, cache_read_bytes=state + taps, heads=HEADS
-    )
-    kept = Work(name("keep"), Kind.CACHE_WRITE, 0, layer, cache_written_bytes=state)
+    read = Op(name("state"), Kind.CACHE_READ, 0, layer, cache_read_bytes=state + taps, heads=HEADS)
+    kept = Op(name("keep"), Kind.CACHE_WRITE, 0, layer, cache_written_bytes=state)
     scanned = "active" if overlapped else "scan"
-    works = [
+    ops = [
         read,
-        replace(work("norm", Kind.NORM, model.width), after=last),
-        work("quantize", Kind.QUANTIZE, model.width, "norm"),
+        replace(op("norm", Kind.NORM, model.width), after=last),
+        op("quantize", Kind.QUANTIZE, model.width, "norm"),
         _projection(name("in_proj"), layer, model.width, model.projected, name("quantize")),
         # The convolution and SiLU, as the projection's columns come.
-        work("active", Kind.GELU, model.projected, "in_proj"),
+        op("active", Kind.GELU, model.projected, "in_proj"),
         # The unit for special functions stands for the state-space unit.
-        work("scan", Kind.NORM, model.inner * model.state, "active", "state"),
-        work("gate", Kind.NORM, model.inner, scanned),
-        work("rotate", Kind.HADAMARD, model.inner, "gate"),
-        work("quantize2", Kind.QUANTIZE, model.inner, "rotate"),
+        op("scan", Kind.NORM, model.inner * model.state, "active", "state"),
+        op("gate", Kind.NORM, model.inner, scanned),
+        op("rotate", Kind.HADAMARD, model.inner, "gate"),
+        op("quantize2", Kind.QUANTIZE, model.inner, "rotate"),
         _projection(name("out_proj"), layer, model.inner, model.width, name("quantize2")),
         replace(kept, after=(name(scanned),)),
-        work("residual", Kind.RESIDUAL, model.width, "out_proj"),
+        op("residual", Kind.RESIDUAL, model.width, "out_proj"),
     ]
-    return [one for one in works if not (overlapped and one.name == name("scan"))]
+    return [one for one in ops if not (overlapped and one.name == name("scan"))]
 
 
-def _projection(name: str, layer: int, inner: int, columns: int, after: str) -> Work:
+def _projection(name: str, layer: int, inner: int, columns: int, after: str) -> Op:
     weights = inner * columns
-    return Work(
+    return Op(
         name,
         Kind.LINEAR,
         0,
