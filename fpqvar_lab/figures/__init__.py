@@ -1,4 +1,4 @@
 """The figures of the book, one module per part; each module is the door of its own functions.
 
-`style` has the palette and what all figures share.
+`style` has the palette, the tables and what all figures share.
 """

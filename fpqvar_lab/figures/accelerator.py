@@ -1,5 +1,5 @@
 """Drawing of the pages on throughput, energy and the design space, in the house style of
-`fpqvar_lab.plots`.
+`fpqvar_lab.figures.style`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fpqvar_lab.figures.style import COLOURS, FAINT, INK, WIDTH
+from fpqvar_lab.figures.style import COLOURS, FAINT, INK, WIDTH, finish
 from fpqvar_lab.hardware.accelerator import Interval
 
 FAMILY = {
@@ -80,7 +80,7 @@ def ratios(rows: Mapping[str, Ratio], speed: float, energy: float) -> Figure:
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     low, high = axes[0].get_xlim()
     axes[0].set_xlim(low, high * 1.4)
-    return _finish(figure)
+    return finish(figure)
 
 
 def terms(values: Mapping[str, Interval], total: Interval) -> Figure:
@@ -104,7 +104,7 @@ def terms(values: Mapping[str, Interval], total: Interval) -> Figure:
     axis.set_xlim(floor, total.high * 6)
     axis.grid(axis="x")
     axis.tick_params(axis="y", length=0)
-    return _finish(figure)
+    return finish(figure)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def designs(marks: Sequence[Mark], lines: Mapping[str, float]) -> Figure:
         axis.set_xlim(left=0)
         axis.grid(axis="x")
         axis.tick_params(axis="y", length=0)
-    return _finish(figure)
+    return finish(figure)
 
 
 def against(
@@ -189,15 +189,10 @@ def against(
         )
     axes[0][0].set(ylabel=ylabel)
     axes[0][0].set_ylim(bottom=0)
-    return _finish(figure)
+    return finish(figure)
 
 
 def _bar(axis: Axes, one: Interval, index: int, colour: str, fades: bool = False) -> None:
     axis.plot([one.low, one.high], [index, index], color=colour, lw=5, solid_capstyle="butt")
     if fades:
         axis.plot(one.low, index, "<", color=FAINT, ms=7)
-
-
-def _finish(figure: Figure) -> Figure:
-    plt.close(figure)
-    return figure

@@ -1,5 +1,5 @@
 """Drawing of the pages on the dual format and on choosing formats, in the house style of
-`fpqvar_lab.plots`.
+`fpqvar_lab.figures.style`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fpqvar_lab.figures.style import COLOURS, FAINT, INK, LAYER_COLOURS, WIDTH
+from fpqvar_lab.figures.style import COLOURS, FAINT, INK, LAYER_COLOURS, WIDTH, finish
 
 Span = tuple[float, float]
 
@@ -36,7 +36,7 @@ def densities(reference: Mapping[str, Tensor], layers: Mapping[str, Tensor], spa
     axis.axvline(0, color=FAINT, linewidth=0.8)
     axis.set(yscale="log", xlabel="value", ylabel="density", xlim=span, ylim=(1e-3, None))
     axis.legend(loc="upper right")
-    return _finish(figure)
+    return finish(figure)
 
 
 def group_levels(
@@ -67,7 +67,7 @@ def group_levels(
     axes[0].tick_params(axis="y", length=0)
     axes[1].tick_params(axis="y", length=0)
     axes[0].set_ylim(len(levels) + 0.6, -0.6)
-    return _finish(figure)
+    return finish(figure)
 
 
 def code_shares(shares: Mapping[str, Sequence[float]], colours: Mapping[str, str]) -> Figure:
@@ -90,7 +90,7 @@ def code_shares(shares: Mapping[str, Sequence[float]], colours: Mapping[str, str
         axis.grid(axis="y")
     axis.set(xlabel="level, counted from zero", xticks=places)
     axis.tick_params(axis="x", length=0)
-    return _finish(figure)
+    return finish(figure)
 
 
 def ratio_dots(
@@ -124,7 +124,7 @@ def ratio_dots(
     axis.set(xlabel=xlabel)
     axis.grid(True)
     axis.tick_params(axis="y", length=0)
-    return _finish(figure)
+    return finish(figure)
 
 
 def pair_matrix(values: Mapping[tuple[str, str], float], label: str) -> Figure:
@@ -143,7 +143,7 @@ def pair_matrix(values: Mapping[tuple[str, str], float], label: str) -> Figure:
     axis.set_xticks(range(len(columns)), columns)
     axis.set_yticks(range(len(rows)), rows)
     axis.set(xlabel="activation format", ylabel="weight format", title=label)
-    return _finish(figure)
+    return finish(figure)
 
 
 def winner_table(
@@ -166,7 +166,7 @@ def winner_table(
     axis.set_xticks(range(table.shape[1]), [str(block + 1) for block in range(table.shape[1])])
     axis.set_yticks(range(len(texts)), list(winners))
     axis.set(xlabel="block", title=label)
-    return _finish(figure)
+    return finish(figure)
 
 
 def margins(values: Mapping[str, Sequence[Sequence[float]]], xlabel: str) -> Figure:
@@ -193,7 +193,7 @@ def margins(values: Mapping[str, Sequence[Sequence[float]]], xlabel: str) -> Fig
     axis.set(xlabel=xlabel)
     axis.tick_params(axis="y", length=0)
     axis.grid(True)
-    return _finish(figure)
+    return finish(figure)
 
 
 def crest_scatter(
@@ -220,7 +220,7 @@ def crest_scatter(
     axis.legend(ncols=3, loc="upper left")
     axis.margins(y=0.2)
     axis.grid(True)
-    return _finish(figure)
+    return finish(figure)
 
 
 def _density(values: Tensor, edges: np.ndarray) -> np.ndarray:
@@ -246,8 +246,3 @@ def _heat(
     axis.tick_params(length=0)
     for spine in axis.spines.values():
         spine.set_visible(False)
-
-
-def _finish(figure: Figure) -> Figure:
-    plt.close(figure)
-    return figure

@@ -1,4 +1,4 @@
-"""Drawing of the figures on number formats and scales, in the house style of `fpqvar_lab.plots`.
+"""Drawing of the figures on number formats and scales, in the house style.
 
 The colour tells the family (integer, floating point, dual); line and marker tell the member, so
 that grey print and every reader keep the formats apart.
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from torch import Tensor
 
-from fpqvar_lab.figures.style import COLOURS, FAINT, WIDTH
+from fpqvar_lab.figures.style import COLOURS, FAINT, WIDTH, finish
 
 DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
 MARKERS = "osD^v"
@@ -41,7 +41,7 @@ def number_lines(rows: Mapping[str, Sequence[float]], families: Mapping[str, str
     axis.set(xlim=(-1.03, 1.03), ylim=(len(rows) - 0.5, -0.5), xlabel="level / largest level")
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
-    return _closed(figure)
+    return finish(figure)
 
 
 def family_lines(
@@ -80,7 +80,7 @@ def family_lines(
         axis.set_xticks(ticks, [_short(tick) for tick in ticks])
     axis.set(xlabel=xlabel, ylabel=ylabel)
     _dress(axis, len(series))
-    return _closed(figure)
+    return finish(figure)
 
 
 def errors_against_bits(
@@ -110,7 +110,7 @@ def errors_against_bits(
     axes[0, 0].set_ylabel("relative squared error")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
-    return _closed(figure)
+    return finish(figure)
 
 
 def vanishing_shares(rows: Mapping[str, Mapping[str, Tensor]], threshold: float) -> Figure:
@@ -143,7 +143,7 @@ def vanishing_shares(rows: Mapping[str, Mapping[str, Tensor]], threshold: float)
             [-12, -9, -6, -3, 0], ["$2^{-12}$", "$2^{-9}$", "$2^{-6}$", "$2^{-3}$", "1"]
         )
         axis.set_xlabel("|x| / peak")
-    return _closed(figure)
+    return finish(figure)
 
 
 def _style(name: str, families: Mapping[str, str], markers: bool) -> dict[str, Any]:
@@ -182,8 +182,3 @@ def _short(tick: float) -> str:
 
 def _mixed(axis: Axes) -> Any:
     return axis.get_xaxis_transform()
-
-
-def _closed(figure: Figure) -> Figure:
-    plt.close(figure)
-    return figure

@@ -1,5 +1,5 @@
 """Drawing of the page on the GHT-aware learnable transformation, in the house style of
-`fpqvar_lab.plots`.
+`fpqvar_lab.figures.style`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from torch import Tensor
 
-from fpqvar_lab.figures.style import COLOURS, FAINT, INK, LAYER_COLOURS, WIDTH
+from fpqvar_lab.figures.style import COLOURS, FAINT, INK, LAYER_COLOURS, WIDTH, finish
 
 Blocks = Sequence[float]
 """One number a block."""
@@ -56,7 +56,7 @@ def tangents(
         axis.grid(True)
     np.atleast_1d(axes)[0].set_ylabel("relative squared output error")
     np.atleast_1d(axes)[0].legend(loc="upper right", fontsize=8)
-    return _finish(figure)
+    return finish(figure)
 
 
 def learning_curves(histories: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
@@ -77,7 +77,7 @@ def learning_curves(histories: Mapping[str, Sequence[Sequence[float]]]) -> Figur
         axis.legend(ncols=2, loc="lower left", fontsize=8)
         axis.grid(True)
     np.atleast_1d(axes)[0].set_ylabel("error / error of GHT alone")
-    return _finish(figure)
+    return finish(figure)
 
 
 def factor_strips(
@@ -113,7 +113,7 @@ def factor_strips(
         Line2D([], [], ls="", marker="o", color=PLANTED, ms=4, label="a planted channel"),
     ]
     figure.legend(handles=marks, loc="outside upper right", ncols=2)
-    return _finish(figure)
+    return finish(figure)
 
 
 def balance(
@@ -153,7 +153,7 @@ def balance(
         axis.axline((0.5, 0.5), (1, 1), color=FAINT, lw=0.8, zorder=0)
         axis.set_aspect("equal", adjustable="datalim")
         axis.grid(True)
-    return _finish(figure)
+    return finish(figure)
 
 
 def method_errors(errors: Mapping[str, Mapping[str, Mapping[str, Blocks]]]) -> Figure:
@@ -184,7 +184,7 @@ def method_errors(errors: Mapping[str, Mapping[str, Mapping[str, Blocks]]]) -> F
         axis.set_xlabel("block")
     handles, names = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names))
-    return _finish(figure)
+    return finish(figure)
 
 
 def error_ratios(
@@ -214,7 +214,7 @@ def error_ratios(
     handles, names = np.atleast_1d(axes)[0].get_legend_handles_labels()
     if len(names) > 1:
         figure.legend(handles, names, loc="outside upper center", ncols=len(names))
-    return _finish(figure)
+    return finish(figure)
 
 
 def _strip(axis: Axes, place: int, values: Tensor, colour: str, planted: Tensor | None) -> None:
@@ -243,8 +243,3 @@ def _plain_ticks(axis: Axes, ticks: Sequence[float]) -> None:
         formatter = ScalarFormatter()
         formatter.set_scientific(False)
         one.set_major_formatter(formatter)
-
-
-def _finish(figure: Figure) -> Figure:
-    plt.close(figure)
-    return figure

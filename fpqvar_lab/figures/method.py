@@ -1,9 +1,8 @@
-"""Drawing of the pages on recipes and on the KV cache, in the house style of `fpqvar_lab.plots`."""
+"""Drawing of the pages on recipes and on the KV cache, in the house style."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +11,16 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from fpqvar_lab.evaluation import Estimate
-from fpqvar_lab.figures.style import COLOURS, FAINT, INK, LAYER_COLOURS, WIDTH, step_colour
+from fpqvar_lab.figures.style import (
+    COLOURS,
+    FAINT,
+    INK,
+    LAYER_COLOURS,
+    WIDTH,
+    finish,
+    ink_on,
+    step_colour,
+)
 from fpqvar_lab.formats import DualFormat, format_to_text
 from fpqvar_lab.method import LayerRecipe, Recipe
 from fpqvar_lab.quantization import Quantizer
@@ -42,7 +50,7 @@ def block_diagram(recipe: Recipe) -> Figure:
     _attention_row(axis, 2.3, rules, recipe.kv)
     _feed_forward_row(axis, 0.85, rules)
     _diagram_legend(axis, -0.15)
-    return _finish(figure)
+    return finish(figure)
 
 
 def estimates(
@@ -76,7 +84,7 @@ def estimates(
         axis.set_xlim(right=1.8 * most)
     else:
         axis.set_xlim(0, 1.13 * most)
-    return _finish(figure)
+    return finish(figure)
 
 
 def by_block_and_step(
@@ -104,7 +112,7 @@ def by_block_and_step(
     if legend:
         handles, names = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper center", ncols=len(names))
-    return _finish(figure)
+    return finish(figure)
 
 
 def cache_growth(
@@ -129,7 +137,7 @@ def cache_growth(
     axis.set_xticks(steps, [f"{s + 1}\n{n}" for s, n in zip(steps, tokens, strict=True)])
     axis.set_xlabel("step, and below it its tokens", loc="left")
     axis.grid(axis="y")
-    return _finish(figure)
+    return finish(figure)
 
 
 def row_histograms(panels: Mapping[str, Mapping[str, np.ndarray]], xlabel: str) -> Figure:
@@ -160,7 +168,7 @@ def row_histograms(panels: Mapping[str, Mapping[str, np.ndarray]], xlabel: str) 
     axes[0, 0].set_ylabel("share of rows in a bin")
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names))
-    return _finish(figure)
+    return finish(figure)
 
 
 def ageing(panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], ylabel: str) -> Figure:
@@ -189,7 +197,7 @@ def ageing(panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], ylabel
     axes[0, 0].set_ylabel(ylabel)
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=4)
-    return _finish(figure)
+    return finish(figure)
 
 
 def stacked_steps(
@@ -220,7 +228,7 @@ def stacked_steps(
     axes[0, 0].set_ylabel(ylabel)
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names))
-    return _finish(figure)
+    return finish(figure)
 
 
 Rules = Mapping[str, LayerRecipe | None]
@@ -314,7 +322,7 @@ def _box(axis: Axes, slot: float, y: float, text: str, colour: str) -> None:
     axis.add_patch(box)
     size = 7.5 if text.count("\n") < 2 else 6.5
     place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size, "linespacing": 1.05}
-    axis.text(_x(slot), y, text, color=_on(colour), zorder=3, **place)
+    axis.text(_x(slot), y, text, color=ink_on(colour), zorder=3, **place)
     if y in (2.3, 0.85) and slot < 8:
         _connect(axis, _x(slot) + _HALF, _x(slot + 1) - _HALF, y)
 
@@ -347,13 +355,3 @@ def _diagram_legend(axis: Axes, y: float) -> None:
     ):
         axis.add_patch(patch)
         axis.text(start, y, text, va="center", fontsize=8)
-
-
-def _on(colour: str) -> str:
-    red, green, blue = mpl.colors.to_rgb(colour)
-    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else INK
-
-
-def _finish(figure: Figure) -> Figure:
-    plt.close(figure)
-    return figure

@@ -2,21 +2,19 @@
 costs a distribution, over the scale.
 
 It computes everything in the reader's browser, from `minifloat_explorer.js` beside this file; a
-test holds it to `fpqvar_lab.formats`. Without server, network or library, like
-`fpqvar_lab.plots_interactive`.
+test holds it to `fpqvar_lab.formats`.
 """
 
 import hashlib
 import json
 from base64 import b64encode
 from collections.abc import Mapping
-from importlib.resources import files
 from string import Template
 
 import torch
 from torch import Tensor
 
-from fpqvar_lab.figures.interactive import Interactive
+from fpqvar_lab.figures.interactive import Interactive, interactive, options
 
 QUANTILES = 2048
 
@@ -33,15 +31,9 @@ def minifloat_explorer(samples: Mapping[str, Tensor]) -> Interactive:
     if not samples:
         raise ValueError("samples is empty; give at least one tensor")
     data = json.dumps([{"name": name, "values": _text(x)} for name, x in samples.items()])
-    options = (f'<option value="{index}">{name}</option>' for index, name in enumerate(samples))
-    html = Template(_HTML).substitute(
-        name="minifloats-" + hashlib.sha256(data.encode()).hexdigest()[:10],
-        data=data,
-        options="".join(options),
-        style=_read("minifloat_explorer.css"),
-        script=_read("minifloat_explorer.js"),
-    )
-    return Interactive(html)
+    name = "minifloats-" + hashlib.sha256(data.encode()).hexdigest()[:10]
+    body = Template(_BODY).substitute(options=options(list(samples)))
+    return interactive("minifloat_explorer", name, body, data)
 
 
 def quantiles_of(values: Tensor) -> Tensor:
@@ -60,13 +52,7 @@ def _text(values: Tensor) -> str:
     return b64encode(quantiles_of(values).numpy().astype("<f4").tobytes()).decode()
 
 
-def _read(name: str) -> str:
-    return (files("fpqvar_lab") / name).read_text(encoding="utf-8")
-
-
-_HTML = """
-<div class="minifloat-explorer" id="$name">
-<style>$style</style>
+_BODY = """\
 <noscript><p>This figure needs scripts; the plain figures of this page show the formats of 4 and 6
 bits.</p></noscript>
 <form aria-label="Format, scale and data" hidden>
@@ -83,7 +69,4 @@ bits.</p></noscript>
 <svg role="img" height="230" hidden></svg>
 <p aria-live="polite" hidden></p>
 <details hidden><summary></summary><p data-levels></p></details>
-<script type="application/json">$data</script>
-<script data-figure="$name">$script</script>
-</div>
 """

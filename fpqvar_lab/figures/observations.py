@@ -1,5 +1,5 @@
 """Drawing of the pages on imbalanced activations and on time-varying outlier channels, in the house
-style of `fpqvar_lab.plots`.
+style of `fpqvar_lab.figures.style`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
 from torch import Tensor
 
-from fpqvar_lab.figures.style import COLOURS, FAINT, INK, LAYER_COLOURS, WIDTH
+from fpqvar_lab.figures.style import COLOURS, FAINT, INK, LAYER_COLOURS, WIDTH, finish
 
 MARKERS = {"mat_qkv": "o", "proj": "s", "fc1": "D", "fc2": "^"}
 """A mark for each layer, so that none is told by its colour alone."""
@@ -39,7 +39,7 @@ def density_panels(layers: Mapping[str, Sequence[Tensor]], reach: float = 6.0) -
     axes[0, 0].legend(loc="upper right", fontsize=8)
     figure.supxlabel("value over the root mean square", fontsize=10)
     figure.supylabel("density", fontsize=10)
-    return _finish(figure)
+    return finish(figure)
 
 
 def share_scatter(layers: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
@@ -62,7 +62,7 @@ def share_scatter(layers: Mapping[str, Sequence[tuple[float, float]]]) -> Figure
     axis.set(xlabel="share of the values below zero (%)")
     axis.legend(loc="upper left", ncols=2)
     axis.grid(True)
-    return _finish(figure)
+    return finish(figure)
 
 
 def level_bars(layers: Mapping[str, Sequence[float]]) -> Figure:
@@ -82,7 +82,7 @@ def level_bars(layers: Mapping[str, Sequence[float]]) -> Figure:
         axis.tick_params(axis="x", length=0)
     figure.supxlabel("level", fontsize=10)
     figure.supylabel("% of values", fontsize=10)
-    return _finish(figure)
+    return finish(figure)
 
 
 def block_panels(measures: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
@@ -108,7 +108,7 @@ def block_panels(measures: Mapping[str, Mapping[str, Sequence[float]]]) -> Figur
         axis.grid(axis="y")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
-    return _finish(figure)
+    return finish(figure)
 
 
 def level_strips(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
@@ -132,7 +132,7 @@ def level_strips(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         axis.tick_params(axis="y", length=0)
         axis.spines["left"].set_visible(False)
     axes[-1, 0].set(xlabel="level over the group's largest magnitude")
-    return _finish(figure)
+    return finish(figure)
 
 
 def layer_bars(models: Mapping[str, Mapping[str, float]], xlabel: str) -> Figure:
@@ -159,7 +159,7 @@ def layer_bars(models: Mapping[str, Mapping[str, float]], xlabel: str) -> Figure
     axis.set_ylim(row - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x")
-    return _finish(figure)
+    return finish(figure)
 
 
 def channel_maps(models: Mapping[str, Mapping[str, Tensor]], columns: int = 128) -> Figure:
@@ -195,7 +195,7 @@ def channel_maps(models: Mapping[str, Mapping[str, Tensor]], columns: int = 128)
     bar = figure.colorbar(image, ax=axes, location="top", aspect=50, shrink=0.8, extend="both")
     bar.set_ticks(list(ticks), labels=[f"{2**tick}" for tick in ticks])
     bar.set_label("magnitude over the median channel's", fontsize=9)
-    return _finish(figure)
+    return finish(figure)
 
 
 def step_bands(
@@ -224,7 +224,7 @@ def step_bands(
     axes[0, 0].set(ylabel=ylabel)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
-    return _finish(figure)
+    return finish(figure)
 
 
 def overlap_matrices(models: Mapping[str, Mapping[str, Tensor]]) -> Figure:
@@ -243,7 +243,7 @@ def overlap_matrices(models: Mapping[str, Mapping[str, Tensor]]) -> Figure:
         row[0].set_ylabel(f"{model}\nstep")
     for axis in axes[-1]:
         axis.set_xlabel("step")
-    return _finish(figure)
+    return finish(figure)
 
 
 def scaling_dots(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str) -> Figure:
@@ -269,7 +269,7 @@ def scaling_dots(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: st
         axis.tick_params(axis="y", length=0)
         axis.grid(True)
     figure.supxlabel(xlabel, fontsize=10)
-    return _finish(figure)
+    return finish(figure)
 
 
 def _marks(layer: str) -> dict[str, Any]:
@@ -310,8 +310,3 @@ def _matrix(axis: Axes, table: np.ndarray) -> None:
     axis.tick_params(length=0)
     for spine in axis.spines.values():
         spine.set_visible(False)
-
-
-def _finish(figure: Figure) -> Figure:
-    plt.close(figure)
-    return figure

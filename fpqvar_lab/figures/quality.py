@@ -1,5 +1,5 @@
 """Drawing of the pages on image quality and on real checkpoints, in the house style of
-`fpqvar_lab.plots`.
+`fpqvar_lab.figures.style`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from fpqvar_lab.figures.style import COLOURS, FAINT, INK, WIDTH
+from fpqvar_lab.figures.style import COLOURS, FAINT, INK, WIDTH, finish
 
 Interval = tuple[float, float, float]
 """A value and the ends of its interval."""
@@ -62,7 +62,7 @@ def scores(
     names = list(next(iter(panels.values())))
     handles = [_handle(mark) for mark, _ in zip(MARKS, names, strict=False)]
     figure.legend(handles, names, loc="outside upper center", ncols=len(names))
-    return _finish(figure)
+    return finish(figure)
 
 
 def ranks(columns: Mapping[str, Mapping[str, float]], colours: Mapping[str, str]) -> Figure:
@@ -92,7 +92,7 @@ def ranks(columns: Mapping[str, Mapping[str, float]], colours: Mapping[str, str]
     axis.tick_params(length=0)
     for spine in axis.spines.values():
         spine.set_visible(False)
-    return _finish(figure)
+    return finish(figure)
 
 
 def noise(
@@ -125,7 +125,7 @@ def noise(
     axis.minorticks_off()
     axis.legend(loc="lower left")
     axis.grid(True)
-    return _finish(figure)
+    return finish(figure)
 
 
 def memory(rows: Mapping[str, Mapping[str, float]], limits: Mapping[str, float]) -> Figure:
@@ -153,7 +153,7 @@ def memory(rows: Mapping[str, Mapping[str, float]], limits: Mapping[str, float])
     axis.set(xlabel="GB")
     axis.tick_params(axis="y", length=0)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return _finish(figure)
+    return finish(figure)
 
 
 def _marks(
@@ -177,8 +177,3 @@ def _handle(mark: tuple[str, str]) -> Line2D:
     colour = COLOURS["quality"]
     face = colour if mark[1] == "full" else "white"
     return Line2D([], [], marker=mark[0], color=colour, mfc=face, ms=5)
-
-
-def _finish(figure: Figure) -> Figure:
-    plt.close(figure)
-    return figure

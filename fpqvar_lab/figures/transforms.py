@@ -1,4 +1,4 @@
-"""Drawing of the page on the Hadamard transform, in the house style of `fpqvar_lab.plots`."""
+"""Drawing of the page on the Hadamard transform, in the house style."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from torch import Tensor
 
-from fpqvar_lab.figures.style import COLOURS, FAINT, INK, WIDTH
+from fpqvar_lab.figures.style import COLOURS, FAINT, INK, WIDTH, finish
 
 METHODS: dict[str, dict[str, Any]] = {
     "none": {"color": COLOURS["baseline"], "marker": "o"},
@@ -42,7 +42,7 @@ def before_and_after(cases: Mapping[str, tuple[Tensor, Tensor]], titles: Sequenc
         axis.set_title(title, loc="left", pad=14)
     for axis in axes[-1]:
         axis.set_xlabel("channel")
-    return _finish(figure)
+    return finish(figure)
 
 
 def errors_by_block(
@@ -72,7 +72,7 @@ def errors_by_block(
         axis.set_xlabel("block")
     figure.supylabel(ylabel, fontsize=10)
     _legend_above(figure, axes[0, 0], len(METHODS))
-    return _finish(figure)
+    return finish(figure)
 
 
 def gain_against_crest(
@@ -99,7 +99,7 @@ def gain_against_crest(
     axis.set_ylim(0, 1.1)
     axis.grid(True)
     axis.legend(loc="lower center", ncols=2)
-    return _finish(figure)
+    return finish(figure)
 
 
 def by_group_size(
@@ -130,7 +130,7 @@ def by_group_size(
     axis.set_ylim(0, 1.15)
     axis.grid(axis="y")
     axis.legend(ncols=2, loc="lower left")
-    return _finish(figure)
+    return finish(figure)
 
 
 def seed_strips(ratios: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str) -> Figure:
@@ -158,7 +158,7 @@ def seed_strips(ratios: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str
         axis.set_ylim(len(layers) - 0.4, -0.7)
         axis.tick_params(axis="y", length=0)
         axis.grid(axis="x")
-    return _finish(figure)
+    return finish(figure)
 
 
 def _few_labels(value: float, _: object) -> str:
@@ -169,8 +169,3 @@ def _few_labels(value: float, _: object) -> str:
 def _legend_above(figure: Figure, axis: Axes, columns: int) -> None:
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, ncols=columns, loc="outside upper center")
-
-
-def _finish(figure: Figure) -> Figure:
-    plt.close(figure)
-    return figure

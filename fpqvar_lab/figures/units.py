@@ -1,5 +1,5 @@
 """Drawing of the pages on the Hadamard unit and the matrix unit, in the house style of
-`fpqvar_lab.plots`.
+`fpqvar_lab.figures.style`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,17 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
-from fpqvar_lab.figures.datapath import Box, Wire, schematic
-from fpqvar_lab.figures.style import COLOURS, FAINT, INK, STEP_MAP, WIDTH, step_colour
+from fpqvar_lab.figures.schematics import Box, Wire, schematic
+from fpqvar_lab.figures.style import (
+    CENTRED,
+    COLOURS,
+    FAINT,
+    INK,
+    STEP_MAP,
+    WIDTH,
+    finish,
+    step_colour,
+)
 
 LOGIC = COLOURS["arithmetic"]
 STORAGE = COLOURS["memory"]
@@ -40,7 +49,7 @@ def butterfly_graph(points: int) -> Figure:
     axis.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0.03))
     axis.set(xlim=(-0.5, stages + 0.5), ylim=(points + 0.2, -1.1))
     axis.set_axis_off()
-    return _finish(figure)
+    return finish(figure)
 
 
 def folded_unit(points: int) -> Figure:
@@ -59,7 +68,7 @@ def folded_unit(points: int) -> Figure:
     _wires(axis, x, x + 0.25)
     axis.set(xlim=(-0.75, x + 0.35), ylim=(-1.05, 1.05), aspect="equal")
     axis.set_axis_off()
-    return _finish(figure)
+    return finish(figure)
 
 
 def meetings(orders: Sequence[NDArray[Any]], titles: Sequence[str]) -> Figure:
@@ -84,7 +93,7 @@ def meetings(orders: Sequence[NDArray[Any]], titles: Sequence[str]) -> Figure:
         axis.set_title(title, fontsize=9)
         if axis is not axes[0, 0]:
             axis.set_yticklabels([])
-    return _finish(figure)
+    return finish(figure)
 
 
 def word_lengths(allocated: Sequence[int], needed: Mapping[str, Sequence[float]]) -> Figure:
@@ -104,7 +113,7 @@ def word_lengths(allocated: Sequence[int], needed: Mapping[str, Sequence[float]]
     axis.set_ylim(min(min(bits) for bits in needed.values()) - 2, allocated[-1] + 1)
     axis.grid(axis="y")
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    return _finish(figure)
+    return finish(figure)
 
 
 def cost_by_rate(
@@ -142,26 +151,7 @@ def cost_by_rate(
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axis.grid(axis="y")
     axis.legend(loc="lower right")
-    return _finish(figure)
-
-
-def cost_bars(values: Mapping[str, float], colours: Sequence[str], xlabel: str) -> Figure:
-    """One horizontal bar for each name, its value written.
-
-    Args:
-        values: name -> length.
-        colours: of the bars.
-        xlabel: what is measured.
-    """
-    figure, axis = plt.subplots(figsize=(WIDTH, 0.4 * len(values) + 0.8))
-    bars = axis.barh(list(values), list(values.values()), 0.65, color=list(colours))
-    axis.bar_label(bars, [f"{value:,.0f}" for value in values.values()], padding=4, fontsize=9)
-    axis.set(xlabel=xlabel, xlim=(0, 1.12 * max(values.values())))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axis.invert_yaxis()
-    axis.tick_params(axis="y", length=0)
-    axis.grid(axis="x")
-    return _finish(figure)
+    return finish(figure)
 
 
 def adder_tree() -> Figure:
@@ -242,7 +232,7 @@ def lut_bars(values: Mapping[str, Mapping[int, float]], colours: Mapping[str, st
     axis.invert_yaxis()
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x")
-    return _finish(figure)
+    return finish(figure)
 
 
 def tile_timeline(stages: Mapping[str, Sequence[tuple[int, int, int]]], groups: int) -> Figure:
@@ -268,7 +258,7 @@ def tile_timeline(stages: Mapping[str, Sequence[tuple[int, int, int]]], groups: 
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x")
     axis.legend(ncols=tiles, loc="lower right", bbox_to_anchor=(1.0, 1.0))
-    return _finish(figure)
+    return finish(figure)
 
 
 def stacked_parts(parts: Mapping[str, Mapping[str, float]], xlabel: str) -> Figure:
@@ -290,9 +280,7 @@ def stacked_parts(parts: Mapping[str, Mapping[str, float]], xlabel: str) -> Figu
         )  # fmt: skip
         for place, (design, width) in enumerate(widths.items()):
             if width > 2:
-                axis.text(
-                    left[design] + width / 2, place, f"{width:.1f}", color="white", **_CENTRED
-                )
+                axis.text(left[design] + width / 2, place, f"{width:.1f}", color="white", **CENTRED)
             left[design] += width
     for place, whole in enumerate(left.values()):
         axis.text(whole + 0.5, place, f"{whole:.1f}", va="center", fontsize=9)
@@ -301,7 +289,7 @@ def stacked_parts(parts: Mapping[str, Mapping[str, float]], xlabel: str) -> Figu
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x")
     axis.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.45, 1.0), handlelength=1.0)
-    return _finish(figure)
+    return finish(figure)
 
 
 def shift_histogram(counts: Mapping[int, int], window: range) -> Figure:
@@ -328,10 +316,7 @@ def shift_histogram(counts: Mapping[int, int], window: range) -> Figure:
     axis.set(xlabel="shift $k$: negative scale = positive scale · $2^k$", ylabel="groups")
     axis.tick_params(axis="x", length=0)
     axis.grid(axis="y")
-    return _finish(figure)
-
-
-_CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8}
+    return finish(figure)
 
 
 def _butterfly(axis: Axes, stage: int, low: int, high: int) -> None:
@@ -379,8 +364,3 @@ def _box(
     )
     axis.add_patch(shape)
     axis.text(*centre, text, ha="center", va="center", fontsize=fontsize)
-
-
-def _finish(figure: Figure) -> Figure:
-    plt.close(figure)
-    return figure

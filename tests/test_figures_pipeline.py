@@ -1,16 +1,12 @@
-"""The figures of the pipeline show the run they were given; the timeline needs no other file."""
+"""The figures of the pipeline show the run they were given."""
 
-import json
-import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import matplotlib as mpl
 import pytest
 from matplotlib.figure import Figure
 
 from fpqvar_lab.figures import pipeline, style
-from fpqvar_lab.figures.timeline import timeline_explorer
 from fpqvar_lab.hardware.accelerator import Design, Run, Unit, simulate, workload
 from fpqvar_lab.var import VARConfig
 
@@ -95,78 +91,3 @@ def test_operations_have_the_colour_of_their_layer(runs):
         "head": "other",
     }
     assert {name: pipeline.group_of(ops[name]) for name in expected} == expected
-
-
-# The interactive timeline
-
-
-@pytest.fixture(scope="module")
-def views(runs):
-    panels = {name: pipeline.bars_of(run) for name, run in runs.items()}
-    return {"early": panels, "late": panels}
-
-
-def test_the_explorer_holds_every_bar(views):
-    html = timeline_explorer(views, 1e8).html
-    found = re.search(r'<script type="application/json">(.*?)</script>', html, re.S)
-    assert found is not None
-    about = json.loads(found[1])
-    assert about["microseconds"] == 0.01
-    order = ("neither", "coarse level only", "fine level only", "both levels")
-    for view, held in zip(views.values(), about["bars"], strict=True):
-        for level, units in zip(order, held, strict=True):
-            assert list(unpacked(units, about["names"])) == sorted(expected_bars(view[level]))
-
-
-def unpacked(units, names):
-    for row, numbers in enumerate(units):
-        end = 0
-        for index in range(0, len(numbers), 3):
-            name, gap, length = numbers[index : index + 3]
-            yield row, end + gap, end + gap + length, names[name]
-            end += gap + length
-
-
-def expected_bars(bars):
-    units = list(Unit)
-    return [(units.index(b.unit), b.start, b.end, b.op.name.rpartition("/")[2]) for b in bars]
-
-
-class Elements(HTMLParser):
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.parents: list[str] = []
-        self.unlabelled = 0
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        self.unlabelled += tag == "input" and "label" not in self.parents
-        if tag != "input":
-            self.parents.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        while self.parents.pop() != tag:
-            pass
-
-
-def test_the_explorer_needs_no_other_file_and_labels_its_controls(views):
-    html = timeline_explorer(views, 1e8).html
-    elements = Elements(html)
-    assert not any({"src", "href"} & attributes.keys() for _, attributes in elements.found)
-    assert set(re.findall(r"https?://[^\"' )]+", html)) == {"http://www.w3.org/2000/svg"}
-    assert elements.unlabelled == 0
-    tags = [tag for tag, _ in elements.found]
-    assert (tags.count("noscript"), tags.count("fieldset"), tags.count("legend")) == (1, 3, 3)
-    assert tags.count("input") == len(views) + 2
-    (svg,) = [attributes for tag, attributes in elements.found if tag == "svg"]
-    assert svg["aria-label"]
-    assert svg["tabindex"] == "0"
-
-
-def test_the_explorer_is_the_same_each_time_and_refuses_a_missing_level(views):
-    assert timeline_explorer(views, 1e8) == timeline_explorer(views, 1e8)
-    panels = {name: bars for name, bars in views["late"].items() if name != "neither"}
-    with pytest.raises(ValueError, match="late lacks 'neither'"):
-        timeline_explorer({"late": panels}, 1e8)

@@ -20,7 +20,6 @@ def figures():
         "meetings": units.meetings([order, order], ["a", "b"]),
         "words": units.word_lengths([13, 14], {"worst": [13, 14], "real": [11, 11.5]}),
         "rates": units.cost_by_rate([2, 4, 128], costs, 0.5, [12, 24, 800]),
-        "bars": units.cost_bars({"a": 500, "b": 20_000}, ["red", "blue"], "LUT"),
         "tree": units.adder_tree(),
         "tile": units.matrix_tile(2, 3),
         "lut": units.lut_bars(
@@ -71,7 +70,6 @@ def test_a_tile_has_a_dot_product_in_each_place_and_a_scale_unit_in_each_column(
 
 def test_bars_are_written_with_their_values(drawn):
     assert "20.0   64 lanes" in texts(drawn["lut"])
-    assert "20,000" in texts(drawn["bars"])
     assert {"21.0", "34.5"} <= set(texts(drawn["parts"]))
 
 
