@@ -35,10 +35,10 @@ CLASS_NAMES = (
 
 
 def path(name: str = "") -> Path:
-    """Where `name` lies below the data folder: `$FPQVAR_DATA`, or `data/` of this checkout.
+    """Find `name` below the data folder, which is `$FPQVAR_DATA` or `data/` of this checkout.
 
     Raises:
-        FileNotFoundError: there is no such file or folder.
+        FileNotFoundError: There is no such file or folder.
     """
     folder = Path(os.environ.get("FPQVAR_DATA") or Path(__file__).resolve().parent.parent / "data")
     found = folder / name
@@ -104,17 +104,17 @@ def fashion_mnist(
     """Fashion-MNIST (Xiao et al., arXiv 1708.07747; MIT licence).
 
     Args:
-        split: `test` (10,000 pictures, shipped in `data/`) or `train` (60,000).
-        folder: where the four original `.gz` files lie; by default the data folder, then Debian's
-            package `dataset-fashion-mnist`, then a download checked by sha256.
-        download: whether the network may be used.
+        split: Either `test` (10,000 images, shipped in `data/`) or `train` (60,000).
+        folder: The folder of the four original `.gz` files; by default the data folder, then
+            Debian's package `dataset-fashion-mnist`, then a download checked by sha256.
+        download: Whether the network may be used.
 
     Returns:
         Images (n, 1, 28, 28) float32 in [0, 1] and labels (n,) int64.
 
     Raises:
-        FileNotFoundError: the files are nowhere; the message says the three ways to get them.
-        ValueError: another split, or a file whose sha256 is wrong.
+        FileNotFoundError: The files are nowhere; the message says the three ways to get them.
+        ValueError: It is another split, or a file's sha256 is wrong.
     """
     if split not in ("test", "train"):
         raise ValueError(f"split {split!r}; allowed are 'test' and 'train'")

@@ -9,13 +9,13 @@ from pathlib import Path
 
 
 def sha256(file: Path) -> str:
-    """The hexadecimal SHA-256 digest of a file's bytes, as they are now."""
+    """Compute the hexadecimal SHA-256 digest of a file's bytes, as they are now."""
     with file.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def digest(value: object) -> str:
-    """The hexadecimal SHA-256 digest of a JSON value, whatever the order of its keys."""
+    """Compute the hexadecimal SHA-256 digest of a JSON value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -28,7 +28,7 @@ def replacing(file: Path) -> Iterator[Path]:
     deleted. Two processes that write the same file do not share a partial one.
 
     Args:
-        file: the file to make or to replace; folders that are missing are made.
+        file: The file to make or to replace; folders that are missing are made.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")

@@ -36,40 +36,40 @@ def models():
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     images, labels = data.fashion_mnist("test")
     return images[:40], labels[:40]
 
 
-def test_divergence_is_that_of_the_definition(models, vqvae, pictures):
-    """Oracle: sums over codes in float64, token by token, for three pictures."""
+def test_divergence_is_that_of_the_definition(models, vqvae, images):
+    """Oracle: sums over codes in float64, token by token, for three images."""
     original, other = models
-    images, labels = (x[:3] for x in pictures)
+    images, labels = (x[:3] for x in images)
     found = divergence(other, original, vqvae, images, labels, batch=2)
     codes = vqvae.encode(images)
     inputs = vqvae.teacher_forcing_input(codes)
     p, q = (m(labels, inputs).double().softmax(-1) for m in (original, other))
     truth = torch.cat(codes, 1)
     kl, cross_entropy = np.zeros((3, 88)), np.zeros((3, 88))
-    for picture in range(3):
+    for image in range(3):
         for token in range(88):
-            a, b = p[picture, token].tolist(), q[picture, token].tolist()
-            kl[picture, token] = sum(x * np.log(x / y) for x, y in zip(a, b, strict=True))
-            cross_entropy[picture, token] = -np.log(b[truth[picture, token]])
+            a, b = p[image, token].tolist(), q[image, token].tolist()
+            kl[image, token] = sum(x * np.log(x / y) for x, y in zip(a, b, strict=True))
+            cross_entropy[image, token] = -np.log(b[truth[image, token]])
     for name, expected in (("kl", kl), ("cross_entropy", cross_entropy)):
         assert found.estimate(name).value == pytest.approx(expected.mean(), rel=1e-4)
         steps = np.split(expected.mean(0), np.cumsum((1, 4, 9, 25)))
         np.testing.assert_allclose(found.by_step(name), [s.mean() for s in steps], rtol=1e-4)
 
 
-def test_steps_with_a_cache_predict_what_one_pass_does(models, vqvae, pictures):
-    images, labels = (x[:3] for x in pictures)
+def test_steps_with_a_cache_predict_what_one_pass_does(models, vqvae, images):
+    images, labels = (x[:3] for x in images)
     inputs = vqvae.teacher_forcing_input(vqvae.encode(images))
     steps = torch.cat(list(predictions(models[1], labels, inputs)), dim=1)
     torch.testing.assert_close(steps, models[1](labels, inputs), rtol=1e-4, atol=1e-5)
 
 
-def test_a_quantized_cache_diverges(vqvae, pictures):
+def test_a_quantized_cache_diverges(vqvae, images):
     """Nothing but the cache is quantized: a single pass over all tokens would not show it."""
     torch.manual_seed(1)
     original = VAR(replace(CONFIG, width=64)).eval().requires_grad_(False)
@@ -79,28 +79,28 @@ def test_a_quantized_cache_diverges(vqvae, pictures):
     original.head.weight.normal_(std=0.2)
     recipe = Recipe("cache", "only the cache", kv=Quantizer(E2M1, PER_TOKEN))
     model, _ = quantize_model(original, recipe, progress=False)
-    assert divergence(model, original, vqvae, *pictures).estimate("kl").value > 1e-5
+    assert divergence(model, original, vqvae, *images).estimate("kl").value > 1e-5
 
 
-def test_a_model_does_not_differ_from_itself(models, vqvae, pictures):
+def test_a_model_does_not_differ_from_itself(models, vqvae, images):
     original, _ = models
-    found = divergence(copy.deepcopy(original), original, vqvae, *pictures)
+    found = divergence(copy.deepcopy(original), original, vqvae, *images)
     assert found.estimate("kl").value == 0
     assert found.estimate("kl").high == 0
     assert found.estimate("cross_entropy").value > 0
 
 
-def test_twenty_groups_serve_differences(models, vqvae, pictures):
-    found = divergence(*models, vqvae, *pictures, batch=7).estimate("kl")
+def test_twenty_groups_serve_differences(models, vqvae, images):
+    found = divergence(*models, vqvae, *images, batch=7).estimate("kl")
     assert len(found.without) == 20
     assert np.mean(found.without) == pytest.approx(found.value)
     assert found.low < found.value < found.high
 
 
-def test_signal_to_noise_ratio_by_layer_and_step(models, vqvae, pictures):
+def test_signal_to_noise_ratio_by_layer_and_step(models, vqvae, images):
     """Oracle: the outputs of the only layer that differs, from its captured inputs."""
     original, other = models
-    images, labels = (x[:5] for x in pictures)
+    images, labels = (x[:5] for x in images)
     found = layer_snr(other, original, vqvae, images, labels)
     assert list(found) == [
         f"blocks.{block}.{layer}"
@@ -118,6 +118,6 @@ def test_signal_to_noise_ratio_by_layer_and_step(models, vqvae, pictures):
         assert found["blocks.1.ffn.fc2"][step] == pytest.approx(expected.item(), abs=1e-3)
 
 
-def test_hooks_do_not_stay(models, vqvae, pictures):
-    layer_snr(*models, vqvae, pictures[0][:2], pictures[1][:2])
+def test_hooks_do_not_stay(models, vqvae, images):
+    layer_snr(*models, vqvae, images[0][:2], images[1][:2])
     assert not any(m._forward_hooks for model in models for m in model.modules())

@@ -19,9 +19,9 @@ from fpqvar_lab.evaluation import (
     CLASSIFIER,
     PROBE,
     CodecFile,
+    ExecutionConfig,
     ExtractorFile,
     Guidance,
-    Machine,
     ModelFile,
     Part,
     SampleTask,
@@ -51,8 +51,8 @@ from fpqvar_lab.var import (
 
 CONFIG = replace(VARConfig.preset("mini"), depth=1, width=128, heads=2, vocabulary=32)
 VQVAE_CONFIG = replace(VQVAEConfig.preset("mini"), channel_multipliers=(1, 1, 1), vocabulary=32)
-SETTINGS = ("--samples", "50", "--shard", "5", "--pictures", "20", "--batch-size", "5")
-ONE_THREAD = Machine(batch=5, threads=1)
+SETTINGS = ("--samples", "50", "--shard", "5", "--images", "20", "--batch-size", "5")
+ONE_THREAD = ExecutionConfig(batch=5, threads=1)
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def _threads_stay():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A tiny model with random weights, and sixty real pictures to compare with."""
+    """A tiny model with random weights, and sixty real images to compare with."""
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
     model = VAR(CONFIG)
@@ -74,14 +74,14 @@ def files(tmp_path_factory):
     save_model(model, folder / "var.safetensors", {})
     save_model(VQVAE(VQVAE_CONFIG), folder / "vqvae.safetensors", {})
     images, labels = data.fashion_mnist("test")
-    pictures = to_uint8(images[:60]).permute(0, 2, 3, 1).numpy()
-    np.savez(folder / "pictures.npz", pictures, labels[:60].numpy())
+    images = to_uint8(images[:60]).permute(0, 2, 3, 1).numpy()
+    np.savez(folder / "images.npz", images, labels[:60].numpy())
     return folder
 
 
 def arguments(files, out, *more: str) -> list[str]:
     weights = ["--weights", files / "var.safetensors", "--vqvae", files / "vqvae.safetensors"]
-    real = ["--reference", files / "pictures.npz", "--test-pictures", files / "pictures.npz"]
+    real = ["--reference", files / "images.npz", "--test-images", files / "images.npz"]
     return [str(x) for x in ("evaluate", *weights, *real, "--threads", 1, "--out", out, *more)]
 
 
@@ -112,7 +112,7 @@ def test_a_row_holds_scores_intervals_and_provenance(whole, files):
     content = read_results(whole)
     assert list(content["rows"]) == ["real", "reconstruction", "fp16", "fp4-baseline"]
     row = content["rows"]["fp4-baseline"]
-    for name in ("fid", "isc", "precision", "recall", "agreement", "kl", "cross_entropy"):
+    for name in ("fid", "isc", "precision", "recall", "classifier_accuracy", "kl", "cross_entropy"):
         low, high = row[name]["interval"]
         assert low <= row[name]["value"] <= high, name
     assert len(row["fid"]["without"]) == 5
@@ -134,8 +134,8 @@ def test_the_scores_are_those_of_the_samples(whole, files):
     model = load_var(files / "var.safetensors")
     vqvae, classifier = load_vqvae(files / "vqvae.safetensors"), load_classifier()
 
-    def features(pictures: Tensor) -> dict:
-        return fid_features_to_statistics(classifier.features(pictures.float() / 255).double())
+    def features(images: Tensor) -> dict:
+        return fid_features_to_statistics(classifier.features(images.float() / 255).double())
 
     drawn = []
     for start in range(0, 50, 5):
@@ -143,15 +143,15 @@ def test_the_scores_are_those_of_the_samples(whole, files):
         seed = hash((0, start)) & (2**63 - 1)
         generator = torch.Generator().manual_seed(seed)
         drawn.append(to_uint8(sample(model, vqvae, labels, generator=generator)))
-    with np.load(files / "pictures.npz") as arrays:
+    with np.load(files / "images.npz") as arrays:
         real = torch.from_numpy(arrays["arr_0"]).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        pictures = torch.cat(drawn)
-        expected = fid_statistics_to_metric(features(pictures), features(real), False)
-        hits = classifier(pictures.float() / 255).argmax(1) == torch.arange(50) % 10
+        images = torch.cat(drawn)
+        expected = fid_statistics_to_metric(features(images), features(real), False)
+        hits = classifier(images.float() / 255).argmax(1) == torch.arange(50) % 10
     row = read_results(whole)["rows"]["fp16"]
     assert row["fid"]["value"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)
-    assert row["agreement"]["value"] == pytest.approx(hits.float().mean().item())
+    assert row["classifier_accuracy"]["value"] == pytest.approx(hits.float().mean().item())
 
 
 def test_a_second_run_measures_nothing(whole, files, capsys):
@@ -237,7 +237,7 @@ def test_a_killed_run_loses_at_most_one_shard(whole, files, tmp_path, monkeypatc
         (("--recipes", "fp16,fp16"), "two rows are named 'fp16'"),
         (("--recipes", "fp16", "--samples", "19"), "samples 19; use at least 20"),
         (("--recipes", "fp16", "--reference", "none"), "none: no such file or folder"),
-        (("--recipes", "fp16", "--test-pictures", "none.npz"), "none.npz: no such file"),
+        (("--recipes", "fp16", "--test-images", "none.npz"), "none.npz: no such file"),
         (("--recipes", "fp16", "--model", "mini"), "--model excludes --weights"),
         (("--recipes", "fp16", "--out", "none/a.json"), "there is no folder none"),
         (("--recipes", "fp16", "--workers", "2", "--scheduler", "x"), "exclude each other"),
@@ -269,18 +269,18 @@ def test_a_file_that_is_no_result_is_refused(files, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("pictures", "together", "groups"),
+    ("images", "together", "groups"),
     [(10_000, 10, 20), (50_000, 1000, 10), (50, 10, 5), (200, 200, 1), (123, 1, 1)],
 )
-def test_parts_cover_everything_once_and_keep_to_groups(pictures, together, groups):
-    parts = cut(pictures, together, 500)
+def test_parts_cover_everything_once_and_keep_to_groups(images, together, groups):
+    parts = cut(images, together, 500)
     assert sorted(n for p in parts for n in range(p.start, p.start + p.count)) == list(
-        range(pictures)
+        range(images)
     )
     assert {p.group for p in parts} == set(range(groups))
     assert max(p.count for p in parts) <= 500
     for group in range(groups):
-        assert sum(p.count for p in parts if p.group == group) == pictures // groups
+        assert sum(p.count for p in parts if p.group == group) == images // groups
 
 
 # On a cluster
@@ -385,7 +385,7 @@ def test_results_of_other_weights_or_recipes_are_noticed(whole, files, tmp_path)
 
 
 def check_probe(file, *, calibrated: bool, most: int | None = None) -> None:
-    """The KL of a row's first hundred pictures is still what the file says.
+    """The KL of a row's first hundred images is still what the file says.
 
     Digests of code would change with every edit; this changes only if a recipe does something else.
     """
@@ -399,7 +399,7 @@ def check_probe(file, *, calibrated: bool, most: int | None = None) -> None:
         model, _ = calibrate_and_quantize(original, vqvae, name, progress=False)
         found = divergence(model, original, vqvae, images, labels).estimate("kl").value
         expected = content["rows"][name]["probe_kl"]
-        # Calibration draws pictures, where another machine's rounding can change a code.
+        # Calibration draws images, where another machine's rounding can change a code.
         assert found == pytest.approx(expected, rel=0.1 if calibrated else 0.02, abs=1e-5), name
 
 

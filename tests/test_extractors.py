@@ -27,17 +27,17 @@ def _no_extractor_is_remembered():
 
 def test_the_classifier_is_an_extractor_of_torch_fidelity():
     """Oracle: the classifier itself."""
-    pictures = torch.randint(256, (7, 1, 28, 28), generator=torch.Generator().manual_seed(0))
-    pictures = pictures.to(torch.uint8)
-    features, logits = features_and_logits(load_extractor(ExtractorFile(CLASSIFIER)), pictures, 3)
+    images = torch.randint(256, (7, 1, 28, 28), generator=torch.Generator().manual_seed(0))
+    images = images.to(torch.uint8)
+    features, logits = features_and_logits(load_extractor(ExtractorFile(CLASSIFIER)), images, 3)
     classifier = load_classifier()
     with torch.inference_mode():
-        torch.testing.assert_close(features, classifier.features(pictures / 255))
-        torch.testing.assert_close(logits, classifier(pictures / 255))
+        torch.testing.assert_close(features, classifier.features(images / 255))
+        torch.testing.assert_close(logits, classifier(images / 255))
     assert CLASSIFIER in FEATURE_EXTRACTORS_REGISTRY
 
 
-def test_the_classifier_refuses_other_pictures():
+def test_the_classifier_refuses_other_images():
     extractor = load_extractor(ExtractorFile(CLASSIFIER))
     with pytest.raises(ValueError, match=r"torch.float32 \(1, 1, 28, 28\); expected uint8"):
         extractor(torch.zeros(1, 1, 28, 28))
@@ -92,8 +92,8 @@ def test_inception_loads_from_a_file_of_the_expected_digest(tmp_path, monkeypatc
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     monkeypatch.setattr(extractors, "INCEPTION_SHA256", digest)
     extractor = load_extractor(ExtractorFile(INCEPTION, file))
-    pictures = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
-    features, logits = features_and_logits(extractor, pictures)
+    images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    features, logits = features_and_logits(extractor, images)
     assert features.shape == (2, 2048)
     assert logits.shape == (2, 1008)
     assert torch.equal(extractor.fc.weight, untrained.fc.weight)

@@ -114,7 +114,7 @@ def test_ten_thousand_samples_are_as_good_as_stated(name, classifier, test_set):
     fid = fid_statistics_to_metric(ours, real, verbose=False)[key]
     floor = fid_statistics_to_metric(codec, real, verbose=False)[key]
     print(
-        f"{name}: agreement {accuracy(classifier, drawn, labels):.4f}, FID {fid:.2f},"
+        f"{name}: accuracy {accuracy(classifier, drawn, labels):.4f}, FID {fid:.2f},"
         f" of reconstructions {floor:.2f}"
     )
     assert accuracy(classifier, drawn, labels) >= 0.93

@@ -205,10 +205,11 @@ def _add_subject(sub: argparse.ArgumentParser) -> None:
         help="real side of FID: image folder, .npz batch, or .npz with mu and sigma",
     )
     sub.add_argument(
+        "--test-images",
         "--test-pictures",
         type=Path,
         metavar="PATH",
-        help="labelled pictures for KL: a folder for each class, or .npz with arr_0 and arr_1",
+        help="labelled images for KL: a folder for each class, or .npz with arr_0 and arr_1",
     )
     sub.add_argument(
         "--inception-weights", type=Path, metavar="FILE", help="instead of fetching them"
@@ -218,7 +219,11 @@ def _add_subject(sub: argparse.ArgumentParser) -> None:
 def _add_scoring(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--samples", type=_positive, default=10_000, help="of a row (default 10000)")
     sub.add_argument(
-        "--pictures", type=_positive, default=2000, help="for cross-entropy and KL (default 2000)"
+        "--images",
+        "--pictures",
+        type=_positive,
+        default=2000,
+        help="for cross-entropy and KL (default 2000)",
     )
     sub.add_argument("--seed", type=int, default=0, help="default 0")
     sub.add_argument("--cfg", type=float, default=1.5, help="guidance strength (default 1.5)")

@@ -11,10 +11,10 @@ from fpqvar_lab.evaluation import (
     INCEPTION,
     CodecFile,
     Evaluation,
+    ExecutionConfig,
     ExtractorFile,
     Guidance,
-    Machine,
-    PictureSet,
+    ImageSet,
     ResultFile,
     Settings,
     Subject,
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
     """Measure the rows that the result file lacks."""
     subject = _subject(options)
     rows = choose_rows(
-        _recipes(options), options.quantized or [], pictures=subject.pictures is not None
+        _recipes(options), options.quantized or [], images=subject.images is not None
     )
     settings = _settings(options)
     shards = options.out.with_name(options.out.name + ".shards")
@@ -71,8 +71,8 @@ def _subject(options: argparse.Namespace) -> Subject:
     codec = load_codec(file, options.device).config
     grey = codec.image_channels == 1
     if not grey and options.reference is None:
-        raise ValueError("--reference is needed: real pictures or their statistics to compare with")
-    pictures = PictureSet(options.test_pictures, codec.image_size, 1 if grey else 3)
+        raise ValueError("--reference is needed: real images or their statistics to compare with")
+    images = ImageSet(options.test_images, codec.image_size, 1 if grey else 3)
     return Subject(
         name=options.model or (weights or options.quantized[0]).stem,
         classes=shape.classes,
@@ -82,7 +82,7 @@ def _subject(options: argparse.Namespace) -> Subject:
         if grey
         else ExtractorFile(INCEPTION, options.inception_weights),
         reference=options.reference,
-        pictures=pictures if grey or options.test_pictures else None,
+        images=images if grey or options.test_images else None,
     )
 
 
@@ -90,7 +90,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(
         options.samples,
         options.shard,
-        options.pictures,
+        options.images,
         Guidance(options.cfg, options.top_k, options.top_p, options.seed),
-        Machine(options.device, options.dtype, options.batch_size, options.threads),
+        ExecutionConfig(options.device, options.dtype, options.batch_size, options.threads),
     )

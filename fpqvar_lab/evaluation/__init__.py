@@ -3,14 +3,7 @@ original, measured in resumable tasks, and result files that say what made them.
 """
 
 from fpqvar_lab.evaluation.divergence import divergence, layer_snr, predictions
-from fpqvar_lab.evaluation.evaluate import (
-    PROBE,
-    Evaluation,
-    Settings,
-    Subject,
-    choose_rows,
-    evaluate,
-)
+from fpqvar_lab.evaluation.evaluate import evaluate
 from fpqvar_lab.evaluation.extractors import (
     CLASSIFIER,
     INCEPTION,
@@ -18,7 +11,8 @@ from fpqvar_lab.evaluation.extractors import (
     features_and_logits,
     load_extractor,
 )
-from fpqvar_lab.evaluation.images import PictureSet, to_uint8
+from fpqvar_lab.evaluation.images import ImageSet, to_uint8
+from fpqvar_lab.evaluation.measurement import PROBE, Evaluation
 from fpqvar_lab.evaluation.metrics import (
     Estimate,
     Moments,
@@ -29,13 +23,15 @@ from fpqvar_lab.evaluation.metrics import (
     jackknife,
     merged,
     precision_and_recall,
-    share,
+    proportion,
 )
-from fpqvar_lab.evaluation.models import CodecFile, Machine, ModelFile, load_codec
+from fpqvar_lab.evaluation.models import CodecFile, ExecutionConfig, ModelFile, load_codec
+from fpqvar_lab.evaluation.parts import Part, cut
 from fpqvar_lab.evaluation.provenance import machine
 from fpqvar_lab.evaluation.reference import read_reference
 from fpqvar_lab.evaluation.results import ResultFile, read_results, stale
-from fpqvar_lab.evaluation.tasks import Guidance, Part, SampleTask, cut, read_moments
+from fpqvar_lab.evaluation.subject import Row, Settings, Subject, choose_rows
+from fpqvar_lab.evaluation.tasks import Guidance, ImagesTask, SampleTask, read_moments
 
 __all__ = [
     "CLASSIFIER",
@@ -44,14 +40,16 @@ __all__ = [
     "CodecFile",
     "Estimate",
     "Evaluation",
+    "ExecutionConfig",
     "ExtractorFile",
     "Guidance",
-    "Machine",
+    "ImageSet",
+    "ImagesTask",
     "ModelFile",
     "Moments",
     "Part",
-    "PictureSet",
     "ResultFile",
+    "Row",
     "SampleTask",
     "Settings",
     "Subject",
@@ -72,10 +70,10 @@ __all__ = [
     "merged",
     "precision_and_recall",
     "predictions",
+    "proportion",
     "read_moments",
     "read_reference",
     "read_results",
-    "share",
     "stale",
     "to_uint8",
 ]

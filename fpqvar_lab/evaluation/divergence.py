@@ -1,6 +1,6 @@
-"""How far a quantized model is from the original on given pictures: no sampling, no randomness.
+"""How far a quantized model is from the original on given images: no sampling, no randomness.
 
-Both models read the codes of real pictures (teacher forcing), step by step as when sampling but
+Both models read the codes of real images (teacher forcing), step by step as when sampling but
 without guidance, and predict the next ones. What is measured: the cross-entropy with the true
 codes, the Kullback-Leibler divergence between the two predictions, and the signal-to-noise ratio
 of each layer's output.
@@ -20,42 +20,42 @@ from fpqvar_lab.calibration import Patterns, layer_names
 from fpqvar_lab.evaluation.metrics import GROUP_COUNTS, Estimate, bootstrap_mean, jackknife
 from fpqvar_lab.var import VAR, VQVAE
 
-ByPicture = NDArray[np.float64]
-"""Means over a step's tokens, (pictures, steps)."""
+ByImage = NDArray[np.float64]
+"""Means over a step's tokens, (images, steps)."""
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Means over the tokens of each step, in nats, for each picture.
+    """Means over the tokens of each step, in nats, for each image.
 
     Args:
-        cross_entropy: (pictures, steps) of the true codes under the model.
-        kl: (pictures, steps), KL(original || model).
-        tokens_per_step: how many tokens each mean is over.
+        cross_entropy: (images, steps), that of the true codes under the model.
+        kl: (images, steps), KL(original || model).
+        tokens_per_step: The number of tokens that each step's mean is over.
     """
 
-    cross_entropy: ByPicture
-    kl: ByPicture
+    cross_entropy: ByImage
+    kl: ByImage
     tokens_per_step: tuple[int, ...]
 
     def estimate(self, name: str) -> Estimate:
-        """Mean over tokens and pictures of `kl` or `cross_entropy`.
+        """The mean over tokens and images of `kl` or `cross_entropy`.
 
-        The interval is of a bootstrap over pictures; `without` serves differences of rows.
+        Its interval comes from a bootstrap over images; `without` serves differences of rows.
         """
-        values = self.by_picture(name)
+        values = self.by_image(name)
         found = bootstrap_mean(values)
         if len(values) % GROUP_COUNTS[0]:
             return found
         groups = np.split(values, GROUP_COUNTS[0])
         return replace(found, without=jackknife(groups, _mean_of_groups).without)
 
-    def by_picture(self, name: str) -> NDArray[np.float64]:
-        """(pictures,): means over all tokens, of `kl` or `cross_entropy`."""
+    def by_image(self, name: str) -> NDArray[np.float64]:
+        """(images,): means over all tokens, of `kl` or `cross_entropy`."""
         return np.average(getattr(self, name), axis=1, weights=self.tokens_per_step)
 
     def by_step(self, name: str) -> NDArray[np.float64]:
-        """(steps,): means over pictures and the step's tokens, of `kl` or `cross_entropy`."""
+        """(steps,): means over images and the step's tokens, of `kl` or `cross_entropy`."""
         return getattr(self, name).mean(axis=0)
 
 
@@ -70,12 +70,12 @@ def divergence(
     """Teacher-forced cross-entropy of a model and KL(original || model), token by token.
 
     Args:
-        model: the quantized model.
-        original: the model it was made from; may be the same object.
-        vqvae: the one both were trained with.
+        model: The quantized model.
+        original: The model that it was made from; it may be the same object.
+        vqvae: The VQVAE that both were trained with.
         images: (n, channels, side, side) in [0, 1].
         labels: (n,) int64.
-        batch: pictures at a time.
+        batch: The number of images that are processed together.
     """
     device = original.class_emb.weight.device
     found: list[tuple[Tensor, Tensor]] = []
@@ -89,13 +89,13 @@ def divergence(
 
 
 def predictions(model: VAR, labels: Tensor, inputs: Tensor) -> Iterator[Tensor]:
-    """Logits (batch, tokens, vocabulary) of each step, made as when sampling.
+    """Yield the logits (batch, tokens, vocabulary) of each step, made as when sampling.
 
     Unlike the single pass of `VAR.forward` this fills the cache step by step, so that a quantized
     cache has its effect; otherwise the two agree.
 
     Args:
-        model: the transformer.
+        model: The transformer.
         labels: (batch,) int64.
         inputs: (batch, tokens - 1, code_channels), from `teacher_forcing_input`.
     """
@@ -132,21 +132,21 @@ def layer_snr(
 ) -> dict[str, tuple[float, ...]]:
     """Signal-to-noise ratio in dB of linear layers' outputs, by layer and step.
 
-    Signal is the original's output, noise the difference of the two, each summed in squares over
-    all pictures, tokens of the step, and channels. Both run once over all tokens, without a cache.
-    Errors of earlier layers are part of the noise,
-    since each model reads its own activations.
+    The signal is the original's output and the noise the difference of the two, each summed in
+    squares over all images, tokens of the step, and channels. Both models run once over all tokens,
+    without a cache. Errors of earlier layers are part of the noise, since each model reads its own
+    activations.
 
     Args:
-        model: the quantized model, whose layers have the original's names.
-        original: the model it was made from.
-        vqvae: the one both were trained with.
-        images: (n, channels, side, side) in [0, 1]; all are run at once.
+        model: The quantized model, whose layers have the original's names.
+        original: The model that it was made from.
+        vqvae: The VQVAE that both were trained with.
+        images: (n, channels, side, side) in [0, 1]; all of them run at once.
         labels: (n,) int64.
-        layers: patterns of the original's `layer_names`.
+        layers: Patterns of the original's `layer_names`.
 
     Returns:
-        For each layer one figure a step; infinite where nothing differs.
+        One ratio per step for each layer; infinite where nothing differs.
     """
     names = layer_names(original, layers)
     inputs = vqvae.teacher_forcing_input(vqvae.encode(images))

@@ -1,7 +1,7 @@
 """Networks in whose features samples are scored, as torch-fidelity's feature extractors.
 
 For the mini models it is the classifier of Fashion-MNIST, registered under the name
-`fashion-mnist-classifier`; for colour pictures torch-fidelity's InceptionV3, whose weights
+`fashion-mnist-classifier`; for colour images torch-fidelity's InceptionV3, whose weights
 torch-fidelity would unpickle whatever they hold: here only one known file is let through.
 """
 
@@ -38,12 +38,12 @@ class ClassifierExtractor(FeatureExtractorBase):
 
     @staticmethod
     def get_provided_features_list() -> tuple[str, ...]:
-        """Names of what it gives."""
+        """The names of the features that it gives."""
         return "128", "logits"
 
     @staticmethod
     def get_default_feature_layer_for_metric(metric: str) -> str:
-        """Which of these torch-fidelity takes for a metric."""
+        """The features that torch-fidelity takes for a metric."""
         return {"isc": "logits"}.get(metric, "128")
 
     @staticmethod
@@ -53,14 +53,14 @@ class ClassifierExtractor(FeatureExtractorBase):
 
     @staticmethod
     def get_dummy_input_for_compile() -> Tensor:
-        """Pictures to compile it with."""
+        """Make images that it can be compiled with."""
         return torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        if pictures.dtype != torch.uint8 or pictures.shape[1:] != (1, 28, 28):
-            found = f"{pictures.dtype} {tuple(pictures.shape)}"
-            raise ValueError(f"pictures are {found}; expected uint8 (batch, 1, 28, 28)")
-        features = self.classifier.features(pictures.float() / 255)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        if images.dtype != torch.uint8 or images.shape[1:] != (1, 28, 28):
+            found = f"{images.dtype} {tuple(images.shape)}"
+            raise ValueError(f"images are {found}; expected uint8 (batch, 1, 28, 28)")
+        features = self.classifier.features(images.float() / 255)
         layers = {"128": features, "logits": self.classifier.head(features)}
         return tuple(layers[name] for name in self.features_list)
 
@@ -75,7 +75,7 @@ class ExtractorFile:
 
     Args:
         name: `CLASSIFIER` or `INCEPTION`.
-        weights: file of InceptionV3; by default it is fetched.
+        weights: A file with InceptionV3's weights; by default it is fetched.
     """
 
     name: str
@@ -83,7 +83,7 @@ class ExtractorFile:
 
     @property
     def sha256(self) -> str:
-        """Digest of the weights that count, without reading InceptionV3's, which have only one."""
+        """The digest of the weights; InceptionV3's is known, and its file is not read for it."""
         if self.name == INCEPTION:
             return INCEPTION_SHA256
         return sha256(data.path("models/classifier-mini.safetensors"))
@@ -95,18 +95,18 @@ class ExtractorFile:
 
     @property
     def channels(self) -> int:
-        """Of the pictures it takes."""
+        """The number of channels of the images that it takes."""
         return 1 if self.name == CLASSIFIER else 3
 
 
 @lru_cache(maxsize=1)
 def load_extractor(file: ExtractorFile, device: str = "cpu") -> FeatureExtractorBase:
-    """The extractor, ready to use.
+    """Load an extractor, ready to use.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        OSError: no file is given, and none can be fetched.
-        ValueError: the file's sha256 is not that of torch-fidelity's own weights.
+        FileNotFoundError: There is no such file.
+        OSError: No file is given, and none can be fetched.
+        ValueError: The file's sha256 is not that of torch-fidelity's own weights.
     """
     more: dict[str, Any] = {}
     if file.name == INCEPTION:
@@ -147,10 +147,10 @@ def _fetch() -> Path:
 
 @torch.inference_mode()
 def features_and_logits(
-    extractor: FeatureExtractorBase, pictures: Tensor, batch: int = 100
+    extractor: FeatureExtractorBase, images: Tensor, batch: int = 100
 ) -> tuple[Tensor, Tensor]:
-    """Float32 features (n, size) and logits (n, classes) of uint8 pictures, on the CPU."""
+    """Compute float32 features (n, size) and logits (n, classes) of uint8 images, on the CPU."""
     device = next(extractor.parameters()).device
-    parts = [extractor(x.to(device)) for x in pictures.split(batch)]
+    parts = [extractor(x.to(device)) for x in images.split(batch)]
     features, logits = zip(*parts, strict=True)
     return torch.cat(features).float().cpu(), torch.cat(logits).float().cpu()

@@ -1,4 +1,4 @@
-"""Sets of pictures on disk: image folders, OpenAI's `.npz` batches, and the shipped test set."""
+"""Sets of images on disk: image folders, OpenAI's `.npz` batches, and the shipped test set."""
 
 import hashlib
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PictureSet:
-    """Pictures of one size, in a fixed order.
+class ImageSet:
+    """Images of one size, in a fixed order.
 
     Args:
-        path: a folder of images, or of one folder of images for each class; or an `.npz` file with
+        path: A folder of images, or of one folder of images for each class; or an `.npz` file with
             `arr_0`, uint8 (n, side, side, channels), and for labels `arr_1`; or None for the
-            10,000 test pictures of Fashion-MNIST.
-        side: of the pictures, in pixels.
+            10,000 test images of Fashion-MNIST.
+        side: The side of every image, in pixels.
         channels: 1 or 3; image files are converted, arrays must have as many.
     """
 
@@ -47,7 +47,7 @@ class PictureSet:
 
     @property
     def sha256(self) -> str:
-        """Digest of the file; of a folder, digest of its files' names and sizes."""
+        """The digest of the file; for a folder, that of its files' names and sizes."""
         if self.path is None:
             return data.FASHION_MNIST_SHA256["t10k-images-idx3"]
         if not self.path.is_dir():
@@ -56,21 +56,26 @@ class PictureSet:
         return hashlib.sha256("".join(listing).encode()).hexdigest()
 
     def batches(self, size: int, start: int = 0, count: int | None = None) -> Iterator[Tensor]:
-        """uint8 (up to `size`, channels, side, side) at a time.
+        """Yield the images as uint8 (up to `size`, channels, side, side) in their order.
+
+        Args:
+            size: The number of images in one batch; the last batch may have fewer.
+            start: The number of the first image.
+            count: The number of images; None for all that follow.
 
         Raises:
-            FileNotFoundError: there is no such file or folder, or no image in it.
-            ValueError: a picture of another size, or a file that holds something else.
+            FileNotFoundError: There is no such file or folder, or no image in it.
+            ValueError: An image has another size, or a file holds something else.
         """
         end = len(self) if count is None else min(start + count, len(self))
         for first in range(start, end, size):
             yield self._read(first, min(first + size, end))
 
     def labels(self, classes: int) -> Tensor:
-        """(n,) int64: rank of the class folder, or `arr_1`.
+        """The labels (n,) int64: the rank of each image's class folder, or `arr_1`.
 
         Raises:
-            ValueError: no labels are there, or other than 0 ... classes - 1.
+            ValueError: There are no labels, or others than 0 ... classes - 1.
         """
         if self.path is None:
             return _test_set()[1]
@@ -78,17 +83,17 @@ class PictureSet:
             return self._folder_labels(classes)
         arrays = _arrays(self.path)
         if "arr_1" not in arrays:
-            raise ValueError(f"{self.path}: no labels (arr_1) beside the pictures")
+            raise ValueError(f"{self.path}: no labels (arr_1) beside the images")
         labels = torch.from_numpy(arrays["arr_1"].astype(np.int64))
         if labels.shape != (len(self),) or labels.min() < 0 or labels.max() >= classes:
-            raise ValueError(f"{self.path}: arr_1 is not one label below {classes} a picture")
+            raise ValueError(f"{self.path}: arr_1 is not one label below {classes} per image")
         return labels
 
     def _folder_labels(self, classes: int) -> Tensor:
         folders = sorted({file.parent.name for file in self._files()})
         if len(folders) != classes:
             raise ValueError(
-                f"{self.path}: {len(folders)} folders with pictures; the model has {classes} "
+                f"{self.path}: {len(folders)} folders with images; the model has {classes} "
                 "classes, and labels need a folder for each, in the order of their names"
             )
         rank = {name: label for label, name in enumerate(folders)}
@@ -145,11 +150,11 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
 
 
 def read_npz(file: Path) -> dict[str, np.ndarray]:
-    """All arrays of an `.npz` file, no pickled object among them.
+    """Read all arrays of an `.npz` file; pickled objects are refused.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no such file, or is damaged.
+        FileNotFoundError: There is no such file.
+        ValueError: It is another kind of file, or it is damaged.
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file")

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
@@ -22,13 +23,14 @@ Part = TypeVar("Part")
 Vector = NDArray[np.float64]
 
 NEIGHBOURS = 3
-"""Of precision and recall, as in OpenAI's evaluator."""
+"""Precision and recall look at the third nearest neighbour, as OpenAI's evaluator does."""
 SPLITS = 10
-"""Of the Inception score, whose mean over splits is its value."""
+"""The Inception score is the mean over ten splits of the samples."""
 
-_NORMAL = 1.959964
-_STUDENT = {20: 2.093024, 10: 2.262157, 5: 2.776445}  # 97.5 % quantile, by number of groups
-GROUP_COUNTS = tuple(_STUDENT)
+_QUANTILES = (0.025, 0.975)
+"""The ends of a 95 % interval."""
+GROUP_COUNTS = (20, 10, 5)
+"""Numbers of groups that an interval can be taken from."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Moments:
     """Count, mean and scatter of vectors, in float64; they add up over parts.
 
     Args:
-        count: of vectors.
-        mean: (features,).
+        count: The number of vectors.
+        mean: (features,), their mean.
         scatter: (features, features), the sum of the outer products of deviations from the mean.
     """
 
@@ -47,20 +49,24 @@ class Moments:
 
     @staticmethod
     def of(features: Tensor) -> "Moments":
-        """The moments of the rows of (n, features)."""
+        """Compute the moments of the rows of (n, features)."""
         x = features.double().cpu().numpy()
         mean = x.mean(axis=0)
         return Moments(len(x), mean, (x - mean).T @ (x - mean))
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """(features, features), divided by count - 1; ValueError for fewer than two vectors."""
+        """(features, features), the scatter divided by count - 1.
+
+        Raises:
+            ValueError: There are fewer than two vectors.
+        """
         if self.count < 2:
             raise ValueError(f"a covariance needs two vectors or more, not {self.count}")
         return self.scatter / (self.count - 1)
 
     def merge(self, other: "Moments") -> "Moments":
-        """The moments of both parts together (Chan, Golub and LeVeque, 1979)."""
+        """Compute the moments of both parts together (Chan, Golub and LeVeque, 1979)."""
         count = self.count + other.count
         shift = other.mean - self.mean
         between = np.outer(shift, shift) * (self.count * other.count / count)
@@ -69,7 +75,7 @@ class Moments:
 
 
 def merged(parts: Sequence[Moments]) -> Moments:
-    """The moments of all parts together, merged in the order given."""
+    """Compute the moments of all parts together, merged in the order given."""
     return reduce(Moments.merge, parts)
 
 
@@ -77,17 +83,20 @@ def frechet_distance(
     mean: Vector, covariance: Vector, mean_2: Vector, covariance_2: Vector
 ) -> float:
     """Squared Frechet distance of two normal distributions; FID where these are of features."""
-    of = {"mu": mean, "sigma": covariance}, {"mu": mean_2, "sigma": covariance_2}
-    return fid_statistics_to_metric(*of, verbose=False)["frechet_inception_distance"]
+    pair = {"mu": mean, "sigma": covariance}, {"mu": mean_2, "sigma": covariance_2}
+    return fid_statistics_to_metric(*pair, verbose=False)["frechet_inception_distance"]
 
 
 def inception_scores(logits: Tensor) -> list[float]:
-    """Of each of ten equal splits, in the order given, exp(mean KL(p(y given x) || p(y))).
+    """Compute exp(mean KL(p(y given x) || p(y))) of each of ten equal splits, in the order given.
 
     Their mean is the Inception score, as OpenAI's evaluator computes it for 50,000 samples.
 
     Args:
-        logits: (n, classes), n at least `SPLITS`; every split should hold all classes alike.
+        logits: (n, classes) with n at least `SPLITS`; every split should hold all classes alike.
+
+    Raises:
+        ValueError: There are fewer samples than splits.
     """
     if len(logits) < SPLITS:
         raise ValueError(f"{len(logits)} samples; an Inception score needs {SPLITS} or more")
@@ -98,17 +107,20 @@ def inception_scores(logits: Tensor) -> list[float]:
 
 
 def precision_and_recall(features: Tensor, real: Tensor, batch: int = 2000) -> tuple[float, float]:
-    """Share of samples among the real pictures, and of real pictures among the samples.
+    """The fraction of samples among the real images, and of real images among the samples.
 
     A point is among a set if it is no further from one of its points than that point's third
     nearest neighbour in the set.
 
     Args:
-        features: (n, features) of the samples.
-        real: (m, features) of the real pictures.
-        batch: rows whose distances are held in memory at a time.
+        features: (n, features), the samples'.
+        real: (m, features), the real images'.
+        batch: The number of rows whose distances are in memory at a time.
+
+    Raises:
+        ValueError: There are fewer than four samples or real images.
     """
-    for name, rows in (("samples", features), ("real pictures", real)):
+    for name, rows in (("samples", features), ("real images", real)):
         if len(rows) <= NEIGHBOURS:
             raise ValueError(f"{len(rows)} {name}; precision and recall need {NEIGHBOURS + 1}")
     found = prc_features_to_metric(
@@ -127,10 +139,10 @@ class Estimate:
     """A measured value and its 95 % interval.
 
     Args:
-        value: measured on everything.
-        low: end of the interval; None where none can be given.
-        high: other end.
-        without: the value measured without each group in turn, where the interval is from these.
+        value: The value, measured on everything.
+        low: The lower end of the interval; None where no interval can be given.
+        high: The upper end of the interval.
+        without: The values measured without each group in turn, where the interval is from these.
     """
 
     value: float
@@ -139,7 +151,7 @@ class Estimate:
     without: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """What a result file holds of it."""
+        """Make the entry of a result file."""
         found: dict[str, Any] = {"value": self.value}
         if self.low is not None:
             found["interval"] = [self.low, self.high]
@@ -149,7 +161,7 @@ class Estimate:
 
 
 def jackknife(parts: Sequence[Part], measure: Callable[[Sequence[Part]], float]) -> Estimate:
-    """A measure of all groups of samples, with the interval of the delete-one-group jackknife.
+    """Measure all groups of samples together, with the interval of the delete-one-group jackknife.
 
     The value is measured without each of G groups of equal size; the standard error is
     sqrt((G-1)/G sum (value_g - mean)^2), the interval that of Student's distribution with G - 1
@@ -158,11 +170,11 @@ def jackknife(parts: Sequence[Part], measure: Callable[[Sequence[Part]], float])
     own finite-sample bias, and would need all features in one place.
 
     Args:
-        parts: the groups; without 5, 10 or 20 of them there is no interval.
-        measure: of some of the groups together.
+        parts: The groups; there is an interval only for 5, 10 or 20 of them.
+        measure: A function of some of the groups together.
     """
     value, count = measure(parts), len(parts)
-    if count not in _STUDENT:
+    if count not in GROUP_COUNTS:
         return Estimate(value)
     without = [measure([*parts[:i], *parts[i + 1 :]]) for i in range(count)]
     return _from_groups(value, without)
@@ -171,7 +183,8 @@ def jackknife(parts: Sequence[Part], measure: Callable[[Sequence[Part]], float])
 def _from_groups(value: float, without: Sequence[float]) -> Estimate:
     count = len(without)
     spread = np.square(np.asarray(without) - np.mean(without)).sum()
-    reach = _STUDENT[count] * sqrt((count - 1) / count * spread)
+    quantile = stats.t.ppf(_QUANTILES[1], count - 1)
+    reach = float(quantile * sqrt((count - 1) / count * spread))
     return Estimate(value, value - reach, value + reach, tuple(without))
 
 
@@ -182,30 +195,29 @@ def difference(a: dict[str, Any], b: dict[str, Any]) -> Estimate:
     interval of a difference is shorter than those of its terms suggest.
 
     Args:
-        a: an entry with `without`, as `Estimate.to_json` gives it.
-        b: another, of the same measure.
+        a: An entry with `without`, as `Estimate.to_json` makes it.
+        b: Another entry of the same measure.
 
     Raises:
-        ValueError: one of them lacks the groups, or they have different numbers of them.
+        ValueError: One of them lacks the groups, or they have different numbers of them.
     """
     groups = a.get("without", []), b.get("without", [])
-    if len(groups[0]) != len(groups[1]) or len(groups[0]) not in _STUDENT:
+    if len(groups[0]) != len(groups[1]) or len(groups[0]) not in GROUP_COUNTS:
         raise ValueError(f"entries with {len(groups[0])} and {len(groups[1])} groups; need as many")
     without = [x - y for x, y in zip(*groups, strict=True)]
     return _from_groups(a["value"] - b["value"], without)
 
 
-def share(hits: float, count: int) -> Estimate:
-    """A share of `count` independent cases, with Wilson's interval (1927)."""
-    p, z = hits, _NORMAL
-    centre = (p + z * z / (2 * count)) / (1 + z * z / count)
-    reach = z / (1 + z * z / count) * sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return Estimate(p, max(centre - reach, 0.0), min(centre + reach, 1.0))
+def proportion(fraction: float, count: int) -> Estimate:
+    """A fraction of `count` independent cases, with Wilson's 95 % interval (1927)."""
+    test = stats.binomtest(round(fraction * count), count)
+    found = test.proportion_ci(0.95, method="wilson")
+    return Estimate(fraction, float(found.low), float(found.high))
 
 
 def bootstrap_mean(values: Vector, *, replicates: int = 1000, seed: int = 0) -> Estimate:
     """The mean of values (n,) with the 95 % percentile interval of a bootstrap over them."""
     random = np.random.default_rng(seed)
     weights = random.multinomial(len(values), np.full(len(values), 1 / len(values)), replicates)
-    low, high = np.quantile(weights @ values / len(values), (0.025, 0.975))
+    low, high = np.quantile(weights @ values / len(values), _QUANTILES)
     return Estimate(float(values.mean()), float(low), float(high))

@@ -1,4 +1,8 @@
-"""NEW."""
+"""The files that hold models, and how tasks run them.
+
+A task travels to other machines with a file's path and digest instead of weights; whoever runs it
+loads the file, once for all tasks.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,9 +20,9 @@ class ModelFile:
     """A transformer on disk.
 
     Args:
-        path: a checkpoint or a quantized model.
-        sha256: what it must hold, so that all machines use the same.
-        quantized: which of the two it is.
+        path: The file of a checkpoint or of a quantized model.
+        sha256: The digest that the file must have, so that all machines use the same weights.
+        quantized: Whether it holds a quantized model.
     """
 
     path: Path
@@ -27,21 +31,34 @@ class ModelFile:
 
     @staticmethod
     def of(path: Path, *, quantized: bool) -> "ModelFile":
-        """The file as it is now."""
+        """Take the file as it is now; FileNotFoundError if it does not exist."""
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
         return ModelFile(path.resolve(), sha256(path), quantized)
 
 
 @dataclass(frozen=True)
-class Machine:
-    """How tasks run where they run.
+class CodecFile:
+    """A VQVAE on disk, with the steps of the VAR that it serves, which public files do not state.
 
     Args:
-        device: `cpu`, `cuda`, ...
-        dtype: of a checkpoint's weights and activations; a quantized model has its own.
-        batch: pictures at a time.
-        threads: of one process; None leaves torch's own choice.
+        path: The file.
+        patch_sizes: The side of each step's token map; None for what the file states.
+    """
+
+    path: Path
+    patch_sizes: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """How a task runs on whatever machine it is sent to.
+
+    Args:
+        device: The device as torch names it: `cpu`, `cuda`, ...
+        dtype: The type of a checkpoint's weights and activations; a quantized model has its own.
+        batch: The number of images that are processed together.
+        threads: The number of threads of one process; None leaves torch's own choice.
     """
 
     device: str = "cpu"
@@ -50,39 +67,27 @@ class Machine:
     threads: int | None = None
 
     def prepare(self) -> None:
-        """Set the number of threads."""
+        """Set the number of threads of this process."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
 
 
 @lru_cache(maxsize=2)
-def load_model(file: ModelFile, machine: Machine) -> var.VAR:
-    """The transformer, ready to sample from; a quantized one keeps its weights' values.
+def load_model(file: ModelFile, execution: ExecutionConfig) -> var.VAR:
+    """Load a transformer, ready to sample from; a quantized one keeps its weights' values.
 
     Raises:
-        ValueError: the file is not the one that was meant.
+        ValueError: The file is not the one that the evaluation began with.
     """
     if sha256(file.path) != file.sha256:
         raise ValueError(f"{file.path}: another file than the evaluation began with")
     if file.quantized:
-        return load_quantized(file.path, device=machine.device).materialize(compile=True)
-    return var.load_var(file.path, device=machine.device, dtype=getattr(torch, machine.dtype))
-
-
-@dataclass(frozen=True)
-class CodecFile:
-    """A VQVAE's file, and the steps of the VAR it serves, which a public file does not state.
-
-    Args:
-        path: of the file.
-        patch_sizes: side of each step's token map; None for what the file states.
-    """
-
-    path: Path
-    patch_sizes: tuple[int, ...] | None = None
+        return load_quantized(file.path, device=execution.device).materialize(compile=True)
+    dtype = getattr(torch, execution.dtype)
+    return var.load_var(file.path, device=execution.device, dtype=dtype)
 
 
 @lru_cache(maxsize=1)
 def load_codec(file: CodecFile, device: str) -> var.VQVAE:
-    """The VQVAE, ready to use."""
+    """Load a VQVAE, ready to use."""
     return var.load_vqvae(file.path, patch_sizes=file.patch_sizes, device=device)

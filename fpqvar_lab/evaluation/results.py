@@ -1,4 +1,4 @@
-"""Result files of `fpqvar-lab evaluate`: JSON with one row a recipe and all that it depends on."""
+"""Result files of `fpqvar-lab evaluate`: JSON with a row per recipe and all that it depends on."""
 
 import json
 import re
@@ -11,15 +11,22 @@ from fpqvar_lab.files import digest, write_text
 from fpqvar_lab.method import find_recipe, recipe_digest
 
 Content = dict[str, Any]
-FORMAT = "fpqvar-lab evaluation 1"
+FORMAT = "fpqvar-lab evaluation 2"
+FIRST_FORMAT = "fpqvar-lab evaluation 1"
+_RENAMED = {
+    "pictures": "images",
+    "pictures_sha256": "images_sha256",
+    "agreement": "classifier_accuracy",
+}
+"""Keys that files of the first format have under another name."""
 
 
 def read_results(file: Path | str) -> Content:
-    """The content of a result file.
+    """Read the content of a result file, with the present names where it was written earlier.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds something else.
+        FileNotFoundError: There is no such file.
+        ValueError: It holds something else.
     """
     path = Path(file)
     if not path.is_file():
@@ -28,9 +35,20 @@ def read_results(file: Path | str) -> Content:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in (FORMAT, FIRST_FORMAT):
         raise ValueError(f"{path}: not a result file of fpqvar-lab evaluate")
-    return content
+    return content if content["format"] == FORMAT else _renamed(content)
+
+
+def _renamed(content: Content) -> Content:
+    """A file of the first format with the keys of this one."""
+
+    def rename(part: Content) -> Content:
+        return {_RENAMED.get(key, key): value for key, value in part.items()}
+
+    rows = {name: rename(row) for name, row in content["rows"].items()}
+    shared = {part: rename(content[part]) for part in ("subject", "settings")}
+    return {**content, "format": FORMAT, **shared, "rows": rows}
 
 
 @dataclass(frozen=True)
@@ -38,18 +56,18 @@ class ResultFile:
     """A result file that rows are added to, all measured on one subject with one set of settings.
 
     Args:
-        path: of the file, which need not be there.
-        head: what all rows share.
+        path: The file, which need not exist.
+        head: What all rows share.
     """
 
     path: Path
     head: Content
 
     def rows(self) -> dict[str, Content]:
-        """The rows so far.
+        """Read the rows so far.
 
         Raises:
-            ValueError: the file's rows were measured with something else.
+            ValueError: The file's rows were measured on another subject or with other settings.
         """
         if not self.path.exists():
             return {}
@@ -65,7 +83,7 @@ class ResultFile:
         return content["rows"]
 
     def add(self, name: str, row: Content, code: dict[str, str]) -> None:
-        """Put a row in place; what other processes have added meanwhile stays."""
+        """Put a row in place; rows that other processes have added meanwhile stay."""
         known = read_results(self.path) if self.path.exists() else {"rows": {}, "code": {}}
         rows = known["rows"] | {name: row}
         used = {row["provenance"]["code"] for row in rows.values()}
@@ -76,12 +94,11 @@ class ResultFile:
             "rows": rows,
             "code": {key: value for key, value in codes.items() if key in used},
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, _to_text(content))
 
 
 def _to_text(content: Content) -> str:
-    """JSON of seven significant digits, a list of numbers in one line."""
+    """JSON with seven significant digits, and each list of numbers in one line."""
     text = json.dumps(_rounded(content), indent=1)
     return re.sub(r"\[[^\[\]{}]*\]", lambda list_: " ".join(list_[0].split()), text) + "\n"
 
@@ -95,11 +112,11 @@ def _rounded(value: Any) -> Any:
 
 
 def stale(file: Path | str, weights: dict[str, Path]) -> list[str]:
-    """What a result file claims to measure and does not any more; empty where all holds.
+    """List what a result file claims to measure and does not any more; empty where all holds.
 
     Args:
-        file: the result file.
-        weights: files by the name that the file's subject has for their digest.
+        file: The result file.
+        weights: Files by the name that the file's subject has for their digest.
     """
     content = read_results(file)
     found = [

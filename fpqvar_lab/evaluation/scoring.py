@@ -18,8 +18,8 @@ class Group:
     """The samples of one group of the jackknife, reduced to what scores are made of.
 
     Args:
-        moments: of their features.
-        logits: (n, classes).
+        moments: The moments of the samples' features.
+        logits: (n, classes), the extractor's logits.
         hits: (n,), whether the extractor sees the class that was asked for.
     """
 
@@ -29,21 +29,24 @@ class Group:
 
     @staticmethod
     def of(parts: Sequence[Tensors]) -> "Group":
-        """The parts of a group, merged in their order."""
+        """Merge the parts of a group in their order."""
         moments = metrics.merged([read_moments(part) for part in parts])
         logits, hits = (torch.cat([part[key] for part in parts]) for key in ("logits", "hits"))
         return Group(moments, logits, hits)
 
 
 def scores(
-    groups: Mapping[int, Sequence[Tensors]], reference: Reference, *, agreement: bool
+    groups: Mapping[int, Sequence[Tensors]], reference: Reference, *, accuracy: bool
 ) -> dict[str, Estimate]:
-    """FID, Inception score, precision, recall, and the share of samples of the class asked for.
+    """FID, Inception score, precision, recall, and classifier accuracy.
+
+    Classifier accuracy is the fraction of samples in which the extractor sees the class that was
+    asked for.
 
     Args:
-        groups: results of the parts of each group, in their order.
-        reference: the real pictures.
-        agreement: whether the extractor's classes are those of the model.
+        groups: The results of the parts of each group, in their order.
+        reference: The real images.
+        accuracy: Whether the extractor's classes are those of the model.
     """
     parts = [Group.of(groups[number]) for number in sorted(groups)]
 
@@ -56,8 +59,8 @@ def scores(
     if reference.features is not None:
         kept = [result["features"] for number in sorted(groups) for result in groups[number]]
         found |= _precision_and_recall(torch.cat(kept), reference.features)
-    if agreement:
-        found["agreement"] = _agreement(parts)
+    if accuracy:
+        found["classifier_accuracy"] = _accuracy(parts)
     return found
 
 
@@ -72,15 +75,15 @@ def _inception_score(groups: Sequence[Group]) -> Estimate:
 def _precision_and_recall(features: Tensor, real: Tensor) -> dict[str, Estimate]:
     precision, recall = metrics.precision_and_recall(features, real)
     return {
-        "precision": metrics.share(precision, len(features)),
-        "recall": metrics.share(recall, len(real)),
+        "precision": metrics.proportion(precision, len(features)),
+        "recall": metrics.proportion(recall, len(real)),
     }
 
 
-def _agreement(groups: Sequence[Group]) -> Estimate:
+def _accuracy(groups: Sequence[Group]) -> Estimate:
     def measure(some: Sequence[Group]) -> float:
         return torch.cat([group.hits for group in some]).double().mean().item()
 
     found = metrics.jackknife(groups, measure)
     count = sum(len(group.hits) for group in groups)
-    return replace(metrics.share(found.value, count), without=found.without)
+    return replace(metrics.proportion(found.value, count), without=found.without)

@@ -1,7 +1,7 @@
-"""The parts an evaluation is cut into: frozen tasks that run anywhere and give small arrays.
+"""The tasks of an evaluation: frozen, able to run anywhere, with small tensors as their results.
 
 A task names files and numbers only, so that it can be sent to another machine which sees the same
-files. Its result holds statistics of features, not pictures, and is stored as one file as soon as
+files. Its result holds statistics of features, not images, and is stored as one file as soon as
 it is there: a run that is killed loses the tasks that were under way.
 """
 
@@ -15,16 +15,30 @@ from torch import Tensor
 from fpqvar_lab import var
 from fpqvar_lab.evaluation.divergence import divergence
 from fpqvar_lab.evaluation.extractors import ExtractorFile, features_and_logits, load_extractor
-from fpqvar_lab.evaluation.images import PictureSet, to_uint8
-from fpqvar_lab.evaluation.metrics import GROUP_COUNTS, Moments
-from fpqvar_lab.evaluation.models import CodecFile, Machine, ModelFile, load_codec, load_model
+from fpqvar_lab.evaluation.images import ImageSet, to_uint8
+from fpqvar_lab.evaluation.metrics import Moments
+from fpqvar_lab.evaluation.models import (
+    CodecFile,
+    ExecutionConfig,
+    ModelFile,
+    load_codec,
+    load_model,
+)
+from fpqvar_lab.evaluation.parts import Part
 from fpqvar_lab.files import replacing
 from fpqvar_lab.parallel import Tensors
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """The settings of `sample`, with the seed that all shards' seeds come from."""
+    """The settings of `sample`.
+
+    Args:
+        cfg: The strength of classifier-free guidance.
+        top_k: The number of most likely codes that are kept; 0 keeps all.
+        top_p: The probability that the codes kept have together; 0 keeps all.
+        seed: The seed that the seeds of all shards come from.
+    """
 
     cfg: float = 1.5
     top_k: int = 900
@@ -38,40 +52,6 @@ class Guidance:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Consecutive pictures of one group.
-
-    Args:
-        start: number of the first.
-        count: how many.
-        group: which group of the jackknife they belong to.
-    """
-
-    start: int
-    count: int
-    group: int
-
-
-def cut(pictures: int, together: int, size: int) -> list[Part]:
-    """Parts of at most `size` pictures, none of which crosses the border of a group.
-
-    There are 20, 10 or 5 equal groups; one, which gives no interval, where no number fits.
-
-    Args:
-        pictures: of all.
-        together: consecutive pictures that all go to one group, such as one of each class.
-        size: of the longest part.
-    """
-    groups = next((g for g in GROUP_COUNTS if pictures % (g * together) == 0), 1)
-    length = pictures // groups
-    return [
-        Part(group * length + first, min(size, length - first), group)
-        for group in range(groups)
-        for first in range(0, length, size)
-    ]
-
-
-@dataclass(frozen=True)
 class SampleTask:
     """Draw the samples of one part and reduce them to statistics.
 
@@ -79,24 +59,24 @@ class SampleTask:
     random numbers.
 
     Args:
-        model: draws.
-        vqvae: its file.
-        extractor: in whose features they are scored.
-        guidance: settings of sampling.
-        machine: how to run.
-        part: which samples.
-        keep_features: how many samples' features to give, for precision and recall.
-        pictures_to: folder for the pictures themselves, in OpenAI's layout; None to drop them.
+        model: The transformer that draws.
+        vqvae: The VQVAE's file.
+        extractor: The network in whose features the samples are scored.
+        guidance: The settings of sampling.
+        execution: How the task runs.
+        part: Which samples are drawn.
+        keep_features: The number of samples whose features are kept, for precision and recall.
+        images_to: A folder for the samples themselves, in OpenAI's layout; None drops them.
     """
 
     model: ModelFile
     vqvae: CodecFile
     extractor: ExtractorFile
     guidance: Guidance
-    machine: Machine
+    execution: ExecutionConfig
     part: Part
     keep_features: int
-    pictures_to: Path | None = None
+    images_to: Path | None = None
 
     @property
     def name(self) -> str:
@@ -107,19 +87,19 @@ class SampleTask:
         return self.part.count
 
     def run(self) -> Tensors:
-        self.machine.prepare()
-        model = load_model(self.model, self.machine)
-        start, device = self.part.start, self.machine.device
+        self.execution.prepare()
+        model = load_model(self.model, self.execution)
+        start, device = self.part.start, self.execution.device
         labels = torch.arange(start, start + self.count) % model.config.classes
-        pictures = self._draw(model, labels)
-        if self.pictures_to is not None:
-            _write_pictures(self.pictures_to / f"{self.name}.npz", pictures, labels)
+        images = self._draw(model, labels)
+        if self.images_to is not None:
+            _write_images(self.images_to / f"{self.name}.npz", images, labels)
         extractor = load_extractor(self.extractor, device)
-        features, logits = features_and_logits(extractor, pictures, self.machine.batch)
+        features, logits = features_and_logits(extractor, images, self.execution.batch)
         return _statistics(features, logits, labels, self.keep_features, start)
 
     def _draw(self, model: var.VAR, labels: Tensor) -> Tensor:
-        g, device = self.guidance, self.machine.device
+        g, device = self.guidance, self.execution.device
         codec = load_codec(self.vqvae, device)
         generator = g.generator(self.part.start, device)
         drawn = [
@@ -132,38 +112,38 @@ class SampleTask:
                 top_p=g.top_p,
                 generator=generator,
             )
-            for y in labels.split(self.machine.batch)
+            for y in labels.split(self.execution.batch)
         ]
         return torch.cat([to_uint8(x).cpu() for x in drawn])
 
 
 @dataclass(frozen=True)
-class PicturesTask:
-    """Score real pictures, as they are or after the VQVAE, as if they were samples.
+class ImagesTask:
+    """Score real images, as they are or after the VQVAE, as if they were samples.
 
     Args:
-        pictures: where they are.
-        classes: of the model.
-        vqvae: its file.
-        reconstruct: whether they go through it.
-        extractor: in whose features they are scored.
-        machine: how to run.
-        part: which of the pictures.
-        keep_features: how many pictures' features to give.
+        images: The set that they are taken from.
+        classes: The number of classes that the model knows.
+        vqvae: The VQVAE's file.
+        reconstruct: Whether the images pass through the VQVAE first.
+        extractor: The network in whose features they are scored.
+        execution: How the task runs.
+        part: Which of the images are scored.
+        keep_features: The number of images whose features are kept.
     """
 
-    pictures: PictureSet
+    images: ImageSet
     classes: int
     vqvae: CodecFile
     reconstruct: bool
     extractor: ExtractorFile
-    machine: Machine
+    execution: ExecutionConfig
     part: Part
     keep_features: int
 
     @property
     def name(self) -> str:
-        return f"pictures-{self.part.start:06d}"
+        return f"images-{self.part.start:06d}"
 
     @property
     def count(self) -> int:
@@ -171,40 +151,40 @@ class PicturesTask:
 
     @torch.inference_mode()
     def run(self) -> Tensors:
-        self.machine.prepare()
-        device, part = self.machine.device, self.part
+        self.execution.prepare()
+        device, part, batch = self.execution.device, self.part, self.execution.batch
         codec = load_codec(self.vqvae, device)
         parts = []
-        for x in self.pictures.batches(self.machine.batch, part.start, part.count):
+        for x in self.images.batches(batch, part.start, part.count):
             rebuilt = codec.reconstruct(x.to(device).float() / 255) if self.reconstruct else None
             parts.append(x if rebuilt is None else to_uint8(rebuilt).cpu())
         extractor = load_extractor(self.extractor, device)
-        features, logits = features_and_logits(extractor, torch.cat(parts), self.machine.batch)
-        labels = self.pictures.labels(self.classes)[part.start : part.start + part.count]
+        features, logits = features_and_logits(extractor, torch.cat(parts), batch)
+        labels = self.images.labels(self.classes)[part.start : part.start + part.count]
         return _statistics(features, logits, labels, self.keep_features, part.start)
 
 
 @dataclass(frozen=True)
 class DivergenceTask:
-    """Teacher-forced cross-entropy and divergence from the original on some pictures.
+    """Measure teacher-forced cross-entropy and divergence from the original on some images.
 
     Args:
-        model: the quantized model.
-        original: the one it was made from.
-        vqvae: its file.
-        pictures: with labels.
-        classes: of the model.
-        machine: how to run.
-        start: number of the first picture.
-        count: how many.
+        model: The quantized model.
+        original: The model that it was made from.
+        vqvae: The VQVAE's file.
+        images: Labelled images.
+        classes: The number of classes that the model knows.
+        execution: How the task runs.
+        start: The number of the first image.
+        count: The number of images.
     """
 
     model: ModelFile
     original: ModelFile
     vqvae: CodecFile
-    pictures: PictureSet
+    images: ImageSet
     classes: int
-    machine: Machine
+    execution: ExecutionConfig
     start: int
     count: int
 
@@ -213,16 +193,16 @@ class DivergenceTask:
         return f"divergence-{self.start:06d}"
 
     def run(self) -> Tensors:
-        self.machine.prepare()
-        x = torch.cat(list(self.pictures.batches(self.count, self.start, self.count)))
-        labels = self.pictures.labels(self.classes)
+        self.execution.prepare()
+        x = torch.cat(list(self.images.batches(self.count, self.start, self.count)))
+        labels = self.images.labels(self.classes)
         found = divergence(
-            load_model(self.model, self.machine),
-            load_model(self.original, self.machine),
-            load_codec(self.vqvae, self.machine.device),
+            load_model(self.model, self.execution),
+            load_model(self.original, self.execution),
+            load_codec(self.vqvae, self.execution.device),
             x.float() / 255,
             labels[self.start : self.start + self.count],
-            batch=self.machine.batch,
+            batch=self.execution.batch,
         )
         arrays = {"cross_entropy": found.cross_entropy, "kl": found.kl}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -243,11 +223,11 @@ def _statistics(features: Tensor, logits: Tensor, labels: Tensor, keep: int, see
 
 
 def read_moments(result: Tensors) -> Moments:
-    """The moments of the features in the result of a task."""
+    """Read the moments of the features from the result of a task."""
     return Moments(int(result["count"]), result["mean"].numpy(), result["scatter"].numpy())
 
 
-def _write_pictures(file: Path, pictures: Tensor, labels: Tensor) -> None:
+def _write_images(file: Path, images: Tensor, labels: Tensor) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as partial, partial.open("wb") as f:
-        np.savez_compressed(f, pictures.permute(0, 2, 3, 1).numpy(), labels.numpy())
+        np.savez_compressed(f, images.permute(0, 2, 3, 1).numpy(), labels.numpy())

@@ -1,4 +1,4 @@
-"""Sets of pictures in all the forms they come in, and references made of them."""
+"""Sets of images in all the forms they come in, and references made of them."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from fpqvar_lab.evaluation import (
     CLASSIFIER,
     INCEPTION,
     ExtractorFile,
-    PictureSet,
+    ImageSet,
     read_reference,
     to_uint8,
 )
@@ -26,22 +26,22 @@ def some():
 
 @pytest.fixture(scope="module")
 def folder(some, tmp_path_factory):
-    root = tmp_path_factory.mktemp("pictures")
-    for i, (picture, label) in enumerate(zip(*some, strict=True)):
+    root = tmp_path_factory.mktemp("images")
+    for i, (image, label) in enumerate(zip(*some, strict=True)):
         (root / f"class{label}").mkdir(exist_ok=True)
-        Image.fromarray(picture[0].numpy()).save(root / f"class{label}" / f"{i:03d}.png")
+        Image.fromarray(image[0].numpy()).save(root / f"class{label}" / f"{i:03d}.png")
     return root
 
 
 @pytest.fixture(scope="module")
 def batch_file(some, tmp_path_factory):
-    file = tmp_path_factory.mktemp("batch") / "pictures.npz"
+    file = tmp_path_factory.mktemp("batch") / "images.npz"
     np.savez(file, some[0].permute(0, 2, 3, 1).numpy(), some[1].numpy())
     return file
 
 
-def everything(pictures: PictureSet) -> torch.Tensor:
-    return torch.cat(list(pictures.batches(7)))
+def everything(images: ImageSet) -> torch.Tensor:
+    return torch.cat(list(images.batches(7)))
 
 
 def test_uint8_is_to_the_nearest_level():
@@ -54,61 +54,61 @@ def test_uint8_is_to_the_nearest_level():
 
 
 def test_the_shipped_test_set_is_the_default():
-    pictures = PictureSet(None, 28, 1)
-    raw = torch.cat(list(pictures.batches(50, 9_970, 100)))
-    assert len(pictures) == 10_000
+    images = ImageSet(None, 28, 1)
+    raw = torch.cat(list(images.batches(50, 9_970, 100)))
+    assert len(images) == 10_000
     assert torch.equal(raw.float() / 255, data.fashion_mnist("test")[0][9_970:])
-    assert torch.equal(pictures.labels(10), data.fashion_mnist("test")[1])
+    assert torch.equal(images.labels(10), data.fashion_mnist("test")[1])
 
 
-def test_an_npz_batch_gives_its_pictures_and_labels(batch_file, some):
-    pictures = PictureSet(batch_file, 28, 1)
-    assert torch.equal(everything(pictures), some[0])
-    assert torch.equal(pictures.labels(10), some[1])
+def test_an_npz_batch_gives_its_images_and_labels(batch_file, some):
+    images = ImageSet(batch_file, 28, 1)
+    assert torch.equal(everything(images), some[0])
+    assert torch.equal(images.labels(10), some[1])
 
 
-def test_a_folder_gives_its_pictures_in_the_order_of_classes(folder, some):
-    pictures = PictureSet(folder, 28, 1)
+def test_a_folder_gives_its_images_in_the_order_of_classes(folder, some):
+    images = ImageSet(folder, 28, 1)
     order = some[1].argsort(stable=True)
-    assert torch.equal(everything(pictures), some[0][order])
-    assert torch.equal(pictures.labels(10), some[1][order])
-    assert torch.equal(torch.cat(list(pictures.batches(4, 5, 10))), some[0][order][5:15])
+    assert torch.equal(everything(images), some[0][order])
+    assert torch.equal(images.labels(10), some[1][order])
+    assert torch.equal(torch.cat(list(images.batches(4, 5, 10))), some[0][order][5:15])
 
 
 def test_a_grey_folder_reads_as_colour(folder, some):
-    colour = everything(PictureSet(folder, 28, 3))
+    colour = everything(ImageSet(folder, 28, 3))
     assert colour.shape == (COUNT, 3, 28, 28)
-    assert torch.equal(colour[:, 2:], everything(PictureSet(folder, 28, 1)))
+    assert torch.equal(colour[:, 2:], everything(ImageSet(folder, 28, 1)))
 
 
 def test_what_does_not_fit_is_named(folder, batch_file, tmp_path):
     with pytest.raises(ValueError, match="28 x 28 pixels; expected 32 x 32"):
-        everything(PictureSet(folder, 32, 1))
+        everything(ImageSet(folder, 32, 1))
     with pytest.raises(ValueError, match=r"arr_0 is uint8 \(30, 28, 28, 1\)"):
-        everything(PictureSet(batch_file, 28, 3))
+        everything(ImageSet(batch_file, 28, 3))
     with pytest.raises(ValueError, match="the model has 1000 classes"):
-        PictureSet(folder, 28, 1).labels(1000)
+        ImageSet(folder, 28, 1).labels(1000)
     with pytest.raises(ValueError, match="not one label below 3"):
-        PictureSet(batch_file, 28, 1).labels(3)
+        ImageSet(batch_file, 28, 1).labels(3)
     with pytest.raises(FileNotFoundError, match="no image"):
-        everything(PictureSet(tmp_path, 28, 1))
+        everything(ImageSet(tmp_path, 28, 1))
     unlabelled, damaged = tmp_path / "a.npz", tmp_path / "b.npz"
     np.savez(unlabelled, np.zeros((2, 28, 28, 1), np.uint8))
     with pytest.raises(ValueError, match="no labels"):
-        PictureSet(unlabelled, 28, 1).labels(10)
+        ImageSet(unlabelled, 28, 1).labels(10)
     damaged.write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(ValueError, match=r"not an \.npz file of arrays"):
-        everything(PictureSet(damaged, 28, 1))
+        everything(ImageSet(damaged, 28, 1))
     np.save(damaged.with_suffix(".npy"), np.zeros(3))
     with pytest.raises(ValueError, match=r"not an \.npz file of arrays"):
-        everything(PictureSet(damaged.with_suffix(".npy"), 28, 1))
+        everything(ImageSet(damaged.with_suffix(".npy"), 28, 1))
 
 
 def test_an_npz_with_a_pickled_object_is_refused(tmp_path):
     file = tmp_path / "a.npz"
     np.savez(file, np.array([{}], dtype=object))
     with pytest.raises(ValueError, match=r"not an \.npz file of arrays"):
-        everything(PictureSet(file, 28, 1))
+        everything(ImageSet(file, 28, 1))
 
 
 def test_folder_batch_and_statistics_are_one_reference(folder, batch_file, tmp_path):
@@ -126,11 +126,11 @@ def test_folder_batch_and_statistics_are_one_reference(folder, batch_file, tmp_p
     assert len({of_batch.sha256, of_folder.sha256, of_statistics.sha256}) == 3
 
 
-def test_statistics_in_a_batch_count_and_its_pictures_give_the_features(some, tmp_path):
-    """OpenAI's reference batches: `mu` and `sigma` are of more pictures than `arr_0`."""
+def test_statistics_in_a_batch_count_and_its_images_give_the_features(some, tmp_path):
+    """OpenAI's reference batches: `mu` and `sigma` are of more images than `arr_0`."""
     file = tmp_path / "reference.npz"
-    pictures = some[0].permute(0, 2, 3, 1).numpy()
-    np.savez(file, arr_0=pictures, mu=np.ones(128), sigma=np.eye(128))
+    images = some[0].permute(0, 2, 3, 1).numpy()
+    np.savez(file, arr_0=images, mu=np.ones(128), sigma=np.eye(128))
     found = read_reference(file, ExtractorFile(CLASSIFIER), 28)
     assert np.array_equal(found.mean, np.ones(128))
     assert found.features.shape == (COUNT, 128)
