@@ -48,8 +48,6 @@ SIDE_DOORS = {"fpqvar_lab.hardware.accelerator.results", "fpqvar_lab.var.operati
 # Still to be changed.
 PENDING = {
     "fpqvar_lab.cli.commands",
-    "fpqvar_lab.execution.fused",
-    "fpqvar_lab.quantization.quantizer",
 }
 
 

@@ -20,7 +20,7 @@ HTML = ROOT / "_build" / "html"
     ],
 )
 def test_a_function_is_found_by_whatever_name_the_code_gives_it(code):
-    assert used_names(code) == {"fpqvar_lab.formats.codec.by_name"}
+    assert used_names(code) == {"fpqvar_lab.formats.named.by_name"}
 
 
 def test_a_class_is_named_where_it_is_defined():

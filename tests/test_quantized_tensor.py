@@ -1,20 +1,38 @@
 """What is stored: sizes, and the way to disk and back."""
 
+import json
+from pathlib import Path
+
 import pytest
 import safetensors.torch
 import torch
 
-from fpqvar_lab.formats import DUAL_FP4, DUAL_FP4_POW2, E2M1, FORMATS, GridFormat, IntFormat, encode
+from fpqvar_lab.formats import (
+    DUAL_FP4,
+    DUAL_FP4_POW2,
+    DUAL_FP6,
+    E2M1,
+    E3M2,
+    E4M3FN,
+    FORMATS,
+    TIES_TO_POSITIVE,
+    FloatFormat,
+    GridFormat,
+    IntFormat,
+    encode,
+)
 from fpqvar_lab.quantization import (
     MSE,
     PER_CHANNEL,
     PER_TENSOR,
     PER_TOKEN,
+    MseSearch,
     QuantizedTensor,
     Quantizer,
     ScaleDtype,
     per_group,
     percentile,
+    ratio,
 )
 
 MIN_MAX = IntFormat(6, symmetric=False)
@@ -104,3 +122,40 @@ def test_damaged_states_are_refused():
 def test_to_moves_everything():
     stored = Quantizer(DUAL_FP4, PER_TOKEN).quantize(tensor(4, 8))
     assert_same(stored.to("cpu"), stored)
+
+
+# Written by the first edition (commit 2afaf3e), which described quantizers as JSON: each of these
+# quantized `torch.randn(8, 8)` of seed 0; `state_dict` and, as `values`, what it dequantized to.
+FIRST_EDITION = Path(__file__).parent / "data" / "quantized_tensors_first_edition.safetensors"
+WRITTEN = {
+    "plain": Quantizer(E2M1, per_group(8)),
+    "reserved": Quantizer(E4M3FN, PER_CHANNEL, scale_dtype=ScaleDtype.BFLOAT16),
+    "bias": Quantizer(FloatFormat(3, 4, bias=5), PER_TENSOR, rounding=TIES_TO_POSITIVE),
+    "asymmetric": Quantizer(IntFormat(5, symmetric=False), per_group(4, dim=0)),
+    "grid": Quantizer(GRID, PER_TOKEN, percentile(99.5)),
+    "dual": Quantizer(DUAL_FP6, per_group(8), ratio(0.9), gradient="everywhere"),
+    "shifted": Quantizer(
+        DUAL_FP4_POW2, per_group(8), MseSearch((1, 0.9)), scale_dtype=ScaleDtype.FLOAT16
+    ),
+    "nvfp4": Quantizer(E2M1, per_group(4), MSE, scale_dtype=ScaleDtype.E4M3, check=False),
+    "mx": Quantizer(E3M2, per_group(8, dim=1), scale_dtype=ScaleDtype.POWER_OF_TWO),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_tensor_of_the_first_edition_is_read(name):
+    """Oracle: the values that the first edition itself gave for its codes."""
+    state = safetensors.torch.load_file(FIRST_EDITION)
+    read = QuantizedTensor.from_state_dict(state, f"{name}.")
+    assert read.quantizer == WRITTEN[name]
+    assert torch.equal(bits(read.dequantize()), bits(state[f"{name}.values"]))
+    assert_same(QuantizedTensor.from_state_dict(read.state_dict()), read)
+
+
+def test_the_metadata_hold_the_quantizer_s_text():
+    state = Quantizer(DUAL_FP4, per_group(4, dim=0), MSE).quantize(tensor(4, 8)).state_dict()
+    assert json.loads(bytes(state["metadata"].tolist())) == {
+        "shape": [4, 8],
+        "dtype": "float32",
+        "quantizer": "DUAL_FP4 per-group-4 dim=0 scale=mse",
+    }

@@ -3,16 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from fpqvar_lab.formats import DUAL_FP4, E2M1, E2M3, TIES_TO_POSITIVE, IntFormat
+from fpqvar_lab.formats import DUAL_FP4, E2M1, E2M3, IntFormat
 from fpqvar_lab.method import ABLATION, RECIPES, LayerRecipe, Recipe, find_recipe, read_recipe
 from fpqvar_lab.quantization import (
-    MSE,
     PER_TOKEN,
     Quantizer,
-    ScaleDtype,
     per_group,
-    percentile,
-    ratio,
 )
 
 FIRST_EDITION = Path(__file__).parent / "data" / "first-edition" / "recipes"
@@ -133,32 +129,3 @@ def test_rules_reject_what_does_not_exist():
         LayerRecipe(q, q, scaling="magic")
     with pytest.raises(ValueError, match="hadamard 'half'"):
         LayerRecipe(q, q, hadamard="half")
-
-
-@pytest.mark.parametrize(
-    "quantizer",
-    [
-        Quantizer(E2M1, per_group(16), scale_dtype=ScaleDtype.E4M3),
-        Quantizer(E2M3, PER_TOKEN, scale=MSE, rounding=TIES_TO_POSITIVE),
-        Quantizer(IntFormat(5, symmetric=False), PER_TOKEN, scale=percentile(99.5)),
-        Quantizer(E2M1, PER_TOKEN, scale=ratio(0.875)),
-    ],
-)
-def test_quantizers_come_back_from_their_text(quantizer):
-    assert Quantizer.from_text(quantizer.to_text()) == quantizer
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("E2M1", "write a format and a granularity"),
-        ("E9M9 per-token", "exponent_bits 9"),
-        ("FP5 per-token", "E2M1"),
-        ("E2M1 per-row", "granularity 'per-row'; use per-tensor"),
-        ("E2M1 per-token size=3", "option 'size'"),
-        ("E2M1 per-token scale=best", "scale 'best'; use absmax, mse, percentile"),
-    ],
-)
-def test_a_text_that_is_no_quantizer_says_what_is(text, message):
-    with pytest.raises(ValueError, match=message):
-        Quantizer.from_text(text)

@@ -11,7 +11,15 @@ import math
 import torch
 from torch import Tensor
 
-from fpqvar_lab.quantization import ABSMAX, Quantizer, ScaleDtype, Symmetric, compiled, per_group
+from fpqvar_lab.quantization import (
+    ABSMAX,
+    Kernel,
+    Quantizer,
+    ScaleDtype,
+    Symmetric,
+    can_compile,
+    per_group,
+)
 from fpqvar_lab.transforms import GroupHadamard, hadamard_matrix
 
 # Of 2, 4 and 8 the fastest: the product with the small factor gets cheaper, the sums get longer.
@@ -50,7 +58,7 @@ def _is_fusible(x: Tensor, transform: GroupHadamard, quantizer: Quantizer) -> bo
     group = transform.group
     return (
         quantizer.compile
-        and compiled.can_compile(quantizer.scheme, x)
+        and can_compile(quantizer.scheme, x)
         and isinstance(quantizer.scheme, Symmetric)
         and (quantizer.scale, quantizer.scale_dtype) == (ABSMAX, ScaleDtype.FLOAT32)
         and group in _GROUPS
@@ -81,14 +89,14 @@ def _signed_factor(transform: GroupHadamard) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def _kernel(scheme: Symmetric, group: int) -> compiled.Kernel:
+def _kernel(scheme: Symmetric, group: int) -> Kernel:
     def add_up_and_quantize(*parts: Tensor) -> tuple[Tensor, Tensor]:
         sums = _butterfly(list(parts))
         amax = functools.reduce(torch.maximum, [part.abs() for part in sums]).amax(-1)
         columns = scheme.columns(scheme.store((amax,), ScaleDtype.FLOAT32))
         return torch.cat([scheme.quantize(part, *columns) for part in sums], -1), amax
 
-    return compiled.Kernel(add_up_and_quantize)
+    return Kernel(add_up_and_quantize)
 
 
 def _butterfly(parts: list[Tensor]) -> list[Tensor]:

@@ -1,9 +1,19 @@
-"""Low-bit number formats: frozen values with their magnitudes, rounding to them, and their codes,
-packed and unpacked. Everything above computes with these; nothing here knows of scales.
+"""Low-bit number formats: frozen values with their magnitudes, rounding to them, their codes,
+packed and unpacked, and their text. Everything above computes with these; nothing here knows of
+scales.
 """
 
-from fpqvar_lab.formats.bits import negative_mask, select
+from fpqvar_lab.formats.bitwise import negative_mask, select
 from fpqvar_lab.formats.codec import (
+    code_values,
+    decode,
+    decode_packed,
+    encode,
+    encode_levels,
+    require_float,
+    round_to,
+)
+from fpqvar_lab.formats.named import (
     DUAL_FP4,
     DUAL_FP4_POW2,
     DUAL_FP6,
@@ -23,20 +33,17 @@ from fpqvar_lab.formats.codec import (
     INT6,
     INT8,
     by_name,
-    code_values,
-    decode,
-    encode,
-    encode_levels,
-    require_float,
-    round_to,
 )
-from fpqvar_lab.formats.packing import pack, packed_size, unpack
+from fpqvar_lab.formats.packing import codes_per_word, pack, packed_size, unpack
 from fpqvar_lab.formats.rounding import (
     TIES_TO_EVEN,
     TIES_TO_NEGATIVE,
     TIES_TO_POSITIVE,
+    Binades,
+    Magnitudes,
     Rounding,
     Table,
+    Uniform,
     round_halves,
     round_to_integer,
 )
@@ -47,6 +54,7 @@ from fpqvar_lab.formats.types import (
     Format,
     GridFormat,
     IntFormat,
+    ScaleRatio,
     SignedFormat,
 )
 
@@ -72,17 +80,23 @@ __all__ = [
     "TIES_TO_EVEN",
     "TIES_TO_NEGATIVE",
     "TIES_TO_POSITIVE",
+    "Binades",
     "DualFormat",
     "FloatFormat",
     "Format",
     "GridFormat",
     "IntFormat",
+    "Magnitudes",
     "Rounding",
+    "ScaleRatio",
     "SignedFormat",
     "Table",
+    "Uniform",
     "by_name",
     "code_values",
+    "codes_per_word",
     "decode",
+    "decode_packed",
     "encode",
     "encode_levels",
     "format_from_text",

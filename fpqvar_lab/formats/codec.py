@@ -1,17 +1,9 @@
-"""The named low-bit formats, and what can be done with any format: round, encode, decode, look up
-by name.
-
-Every code of a format is a number: there are no infinities and no NaN, as in the 4- and 6-bit
-element formats of OCP MX. By the same rule `E4M3` runs to 480 and `E5M2` to 114688; `E4M3FN`, the
-OCP 8-bit format whose top code is a NaN, ends at 448, and `E5M2_IEEE`, whose top binade holds
-infinities and NaN, at 57344.
+"""Rounding to a format, and its codes: encoding and decoding.
 
 A code is what hardware stores: the sign in the top bit, the index of the magnitude below it.
 Rounding and coding keep the sign of a zero, so -0.1 becomes -0.0 and the code 1000; the sign bit of
 a code is the sign bit of the input. Two's complement integers (`symmetric=False`) have one zero and
 unsigned codes modulo 2^bits.
-Sources: OCP Microscaling Formats v1.0, section 5.3; OCP 8-bit Floating Point v1.0, section 5; arXiv
-2505.16335.
 """
 
 import functools
@@ -19,72 +11,10 @@ import functools
 import torch
 from torch import Tensor
 
-from fpqvar_lab.formats.bits import negative_mask, select
-from fpqvar_lab.formats.rounding import (
-    TIES_TO_EVEN,
-    Rounding,
-    round_halves,
-    round_to_integer,
-)
-from fpqvar_lab.formats.types import (
-    DualFormat,
-    FloatFormat,
-    Format,
-    GridFormat,
-    IntFormat,
-)
-
-E3M0 = FloatFormat(3, 0)
-E2M1 = FloatFormat(2, 1)
-E1M2 = FloatFormat(1, 2)
-E2M3 = FloatFormat(2, 3)
-E3M2 = FloatFormat(3, 2)
-E4M3 = FloatFormat(4, 3)
-E4M3FN = FloatFormat(4, 3, num_high_nans=1)
-E5M2 = FloatFormat(5, 2)
-E5M2_IEEE = FloatFormat(5, 2, num_high_nans=4)
-INT4 = IntFormat(4)
-INT6 = IntFormat(6)
-INT8 = IntFormat(8)
-DUAL_FP4 = DualFormat(E1M2, E2M1)
-DUAL_FP4_POW2 = DualFormat(E1M2, E2M1, "power-of-two")
-# 33 negative magnitudes, as in the authors' code, need 6 bits beside the sign, 7 in all; 32 need 5.
-DUAL_FP6 = DualFormat(GridFormat.integers(32), E2M3)
-DUAL_FP6_HW = DualFormat(GridFormat.integers(31), E2M3)
-DUAL_FP6_POW2 = DualFormat(GridFormat.integers(31), E2M3, "power-of-two")
-
-FORMATS: dict[str, Format] = {
-    "E3M0": E3M0,
-    "E2M1": E2M1,
-    "E1M2": E1M2,
-    "E2M3": E2M3,
-    "E3M2": E3M2,
-    "E4M3": E4M3,
-    "E4M3FN": E4M3FN,
-    "E5M2": E5M2,
-    "E5M2_IEEE": E5M2_IEEE,
-    "INT4": INT4,
-    "INT6": INT6,
-    "INT8": INT8,
-    "DUAL_FP4": DUAL_FP4,
-    "DUAL_FP4_POW2": DUAL_FP4_POW2,
-    "DUAL_FP6": DUAL_FP6,
-    "DUAL_FP6_HW": DUAL_FP6_HW,
-    "DUAL_FP6_POW2": DUAL_FP6_POW2,
-}
-
-
-def by_name(name: str) -> Format:
-    """The named format, in any case, with "-" for "_" allowed: `by_name("e2m1")`,
-    `by_name("dual-fp4")`.
-
-    Raises:
-        ValueError: when there is no such format; the message lists those there are.
-    """
-    key = name.upper().replace("-", "_")
-    if key not in FORMATS:
-        raise ValueError(f"no format is named {name!r}; there are {', '.join(FORMATS)}")
-    return FORMATS[key]
+from fpqvar_lab.formats.bitwise import negative_mask, select
+from fpqvar_lab.formats.packing import unpack
+from fpqvar_lab.formats.rounding import TIES_TO_EVEN, Rounding, round_halves, round_to_integer
+from fpqvar_lab.formats.types import DualFormat, Format, IntFormat
 
 
 def round_to(x: Tensor, fmt: Format, rounding: Rounding = TIES_TO_EVEN) -> Tensor:
@@ -187,6 +117,30 @@ def decode(codes: Tensor, fmt: Format) -> Tensor:
     if table.isnan().any() and values.isnan().any():
         raise ValueError(f"{int(values.isnan().sum())} of the codes are not codes of {fmt}")
     return values.view(codes.shape)
+
+
+def decode_packed(packed: Tensor, fmt: Format, count: int) -> Tensor:
+    """The values of codes that `pack` has packed; codes of 4 bits are not checked.
+
+    Args:
+        packed: uint8, one dimension.
+        fmt: the format that the codes were encoded in.
+        count: how many codes were packed.
+
+    Returns:
+        float32 levels, one dimension, `count` long.
+    """
+    if fmt.bits != 4:
+        return decode(unpack(packed, fmt.bits, count), fmt)
+    # A byte is a pair of codes: one look-up instead of unpacking and two.
+    pairs = _pair_values(fmt).to(packed.device).index_select(0, packed.int())
+    return pairs.flatten()[:count]
+
+
+@functools.lru_cache(maxsize=32)
+def _pair_values(fmt: Format) -> Tensor:
+    values = code_values(fmt)
+    return torch.stack([values.repeat(16), values.repeat_interleave(16)], -1)
 
 
 @functools.lru_cache(maxsize=64)

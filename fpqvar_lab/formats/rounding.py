@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fpqvar_lab.formats.bits import INTEGER_OF, select
+from fpqvar_lab.formats.bitwise import INTEGER_OF, select
 
 _EXPONENT_MASK = {torch.float32: 0x7F800000, torch.float64: 0x7FF0000000000000}
 _FLOAT32_FRACTION_BITS = 23

@@ -11,13 +11,14 @@ import re
 
 import numpy as np
 
-from fpqvar_lab.formats.codec import FORMATS
+from fpqvar_lab.formats.named import FORMATS
 from fpqvar_lab.formats.types import DualFormat, FloatFormat, Format, GridFormat, IntFormat
 
 _ASYMMETRIC = "-ASYMMETRIC"
 _MINIFLOAT = re.compile(r"E(\d+)M(\d+)(?:\((.*)\))?")
 _INTEGER = re.compile(rf"INT(\d+)({_ASYMMETRIC})?")
 _GRID = re.compile(r"GRID\((.*)\)")
+_WHOLE = re.compile(r"-?\d+")
 _RUN = re.compile(r"0\.\.\.(\d+)")
 
 
@@ -79,7 +80,7 @@ def _signed(text: str) -> FloatFormat | IntFormat | GridFormat:
     if match := _INTEGER.fullmatch(word):
         return IntFormat(int(match[1]), symmetric=match[2] is None)
     if match := _GRID.fullmatch(word):
-        return _grid(match[1], text)
+        return _grid(match[1].lower())
     raise ValueError(
         f"format {text!r}; use one of {', '.join(FORMATS)}, or write it as E3M4, "
         "E4M3(bias=8,num_high_nans=1), INT5, INT4-ASYMMETRIC, GRID(0,1,5) or E1M2|E2M1"
@@ -88,16 +89,23 @@ def _signed(text: str) -> FloatFormat | IntFormat | GridFormat:
 
 def _options(words: str | None, text: str) -> dict[str, int]:
     pairs = [word.partition("=") for word in words.split(",")] if words else []
-    options = {name.lower(): value for name, _, value in pairs}
+    options = {name.lower(): value.lower() for name, _, value in pairs}
     if options.keys() - {"bias", "num_high_nans"}:
         raise ValueError(f"format {text!r}: a minifloat's options are bias and num_high_nans")
+    for name, value in options.items():
+        if not _WHOLE.fullmatch(value):
+            raise ValueError(f"format {text!r}: {name} is {value!r}; use a whole number")
     return {name: int(value) for name, value in options.items()}
 
 
-def _grid(words: str, text: str) -> GridFormat:
+def _grid(words: str) -> GridFormat:
     if run := _RUN.fullmatch(words):
         return GridFormat.integers(int(run[1]))
+    return GridFormat(tuple(_magnitude(word) for word in words.split(",")))
+
+
+def _magnitude(word: str) -> float:
     try:
-        return GridFormat(tuple(float(word) for word in words.split(",")))
-    except ValueError as error:
-        raise ValueError(f"format {text!r}: {error}") from error
+        return float(word)
+    except ValueError:
+        raise ValueError(f"magnitude {word!r} of a grid; use a number") from None

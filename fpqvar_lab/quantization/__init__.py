@@ -1,8 +1,8 @@
-"""Quantization with scales: what shares a scale, how it is chosen and stored, and tensors of
-packed codes. A `Quantizer` is a frozen value that is called as a function, and has a form as
-text.
+"""Quantization with scales: what shares a scale, how it is chosen and stored, and tensors of packed
+codes. A `Quantizer` is a frozen value that is called as a function, and has a form as text.
 """
 
+from fpqvar_lab.quantization.compiled import Kernel, can_compile
 from fpqvar_lab.quantization.granularity import (
     PER_CHANNEL,
     PER_TENSOR,
@@ -10,24 +10,32 @@ from fpqvar_lab.quantization.granularity import (
     Granularity,
     PerChannel,
     PerGroup,
+    PerTensor,
+    PerToken,
     per_group,
 )
+from fpqvar_lab.quantization.integer_planes import IntegerPlane
 from fpqvar_lab.quantization.quantizer import QuantizedTensor, Quantizer
-from fpqvar_lab.quantization.scales import (
+from fpqvar_lab.quantization.scale_methods import (
     ABSMAX,
     MSE,
+    AbsMax,
     MseSearch,
-    ScaleDtype,
+    Percentile,
     ScaleMethod,
-    StoredScale,
-    divide,
     percentile,
     ratio,
+)
+from fpqvar_lab.quantization.scales import (
+    ScaleDtype,
+    Scales,
+    StoredScale,
+    divide,
     shift_up,
     shifted,
     store,
 )
-from fpqvar_lab.quantization.schemes import Scales, Symmetric
+from fpqvar_lab.quantization.schemes import Affine, Dual, Scheme, Symmetric, scheme_for
 
 __all__ = [
     "ABSMAX",
@@ -35,21 +43,32 @@ __all__ = [
     "PER_CHANNEL",
     "PER_TENSOR",
     "PER_TOKEN",
+    "AbsMax",
+    "Affine",
+    "Dual",
     "Granularity",
+    "IntegerPlane",
+    "Kernel",
     "MseSearch",
     "PerChannel",
     "PerGroup",
+    "PerTensor",
+    "PerToken",
+    "Percentile",
     "QuantizedTensor",
     "Quantizer",
     "ScaleDtype",
     "ScaleMethod",
     "Scales",
+    "Scheme",
     "StoredScale",
     "Symmetric",
+    "can_compile",
     "divide",
     "per_group",
     "percentile",
     "ratio",
+    "scheme_for",
     "shift_up",
     "shifted",
     "store",

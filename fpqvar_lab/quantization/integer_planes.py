@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fpqvar_lab.formats import SignedFormat
+from fpqvar_lab.quantization.granularity import Granularity, Shape
 from fpqvar_lab.quantization.schemes import Affine, Columns, Dual, Scheme
 
 
@@ -31,6 +32,17 @@ class IntegerPlane:
     quantum: float
     scales: Tensor
     zero_points: Tensor | None = None
+
+    def shaped(self, granularity: Granularity, shape: Shape) -> "IntegerPlane":
+        """The plane of rows (rows, n) as that of the tensor whose rows they are."""
+        scale_shape = granularity.scale_shape(shape)
+        zero_points = self.zero_points
+        return IntegerPlane(
+            granularity.restore(self.values, shape),
+            self.quantum,
+            self.scales.reshape(scale_shape),
+            None if zero_points is None else zero_points.reshape(scale_shape),
+        )
 
 
 def integer_planes(scheme: Scheme, levels: Tensor, columns: Columns) -> tuple[IntegerPlane, ...]:

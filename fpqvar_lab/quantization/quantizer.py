@@ -6,16 +6,16 @@ tensor's dtype; the value is level * scale, rounded once to that precision and o
 dtype. A row (what shares a scale) of zeros gives zeros, and so does one whose scale is too small
 for its storage. Zeros keep their sign. Follows FPQVAR, arXiv 2505.16335; where the released code
 differs is listed with `Quantizer`.
+
+A quantizer makes quantized tensors, and a quantized tensor names the quantizer that made it: the
+two directions of one map, and therefore one file.
 """
 
-import dataclasses
-import enum
-import functools
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,30 +24,23 @@ from fpqvar_lab.formats import (
     TIES_TO_EVEN,
     Format,
     Rounding,
-    code_values,
-    decode,
+    decode_packed,
     encode_levels,
     pack,
     packed_size,
-    rounding,
+    require_float,
     unpack,
 )
-from fpqvar_lab.formats import require_float as _require_float
-from fpqvar_lab.formats import types as format_types
-from fpqvar_lab.quantization import compiled, granularity, scales, text
+from fpqvar_lab.quantization import compiled
 from fpqvar_lab.quantization.blocks import map_elements
-from fpqvar_lab.quantization.granularity import (
-    Granularity,
-)
+from fpqvar_lab.quantization.first_edition import fields_from_description
+from fpqvar_lab.quantization.granularity import Granularity
 from fpqvar_lab.quantization.integer_planes import IntegerPlane, integer_planes
-from fpqvar_lab.quantization.scales import (
-    ABSMAX,
-    AbsMax,
-    ScaleDtype,
-    ScaleMethod,
-    StoredScale,
-)
-from fpqvar_lab.quantization.schemes import Columns, Scales, Scheme, extremes, scheme_for
+from fpqvar_lab.quantization.scale_methods import ABSMAX, AbsMax, ScaleMethod
+from fpqvar_lab.quantization.scales import ScaleDtype, Scales
+from fpqvar_lab.quantization.schemes import Columns, Scheme, extremes, scheme_for
+from fpqvar_lab.quantization.straight_through import straight_through
+from fpqvar_lab.quantization.text import fields_from_text, fields_to_text
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,7 @@ class Quantizer:
 
         All of it is in the text but for `compile`.
         """
-        return text.fields_to_text(vars(self))
+        return fields_to_text(vars(self))
 
     @classmethod
     def from_text(cls, line: str) -> "Quantizer":
@@ -102,7 +95,7 @@ class Quantizer:
         Raises:
             ValueError: when a word is not understood; the message says what is.
         """
-        return cls(**text.fields_from_text(line))
+        return cls(**fields_from_text(line))
 
     @property
     def scheme(self) -> Scheme:
@@ -125,8 +118,9 @@ class Quantizer:
                 infinity.
         """
         if torch.is_grad_enabled() and x.requires_grad:
-            return _StraightThrough.apply(x, self, scales)
-        return self._values(x.detach(), scales)
+            mask = None if self._never_clips(scales) else self._clip_mask(x, scales)
+            return straight_through(x, self._values(x, scales), mask)
+        return self._values(x, scales)
 
     def scales(self, x: Tensor) -> Scales:
         """The scales of `x`, in the granularity's `scale_shape`. Raises as `q(x)` does."""
@@ -155,7 +149,7 @@ class Quantizer:
         rows, _, columns = self._prepared(x, scales)
         levels = map_elements(self.scheme.levels, rows, columns, rows.dtype)
         planes = integer_planes(self.scheme, levels, columns)
-        return tuple(self._shaped(plane, x.shape) for plane in planes)
+        return tuple(plane.shaped(self.granularity, x.shape) for plane in planes)
 
     def _values(self, x: Tensor, scales: Scales | None) -> Tensor:
         rows = self._rows(x)
@@ -174,7 +168,7 @@ class Quantizer:
         return rows, scales, self.scheme.columns(scales)
 
     def _rows(self, x: Tensor) -> Tensor:
-        _require_float(x)
+        require_float(x)
         self.granularity.scale_shape(x.shape)
         work = torch.promote_types(x.dtype, torch.float32)
         return self.granularity.rows(x.detach()).to(work).contiguous()
@@ -209,16 +203,6 @@ class Quantizer:
     def _codes(self, rows: Tensor, *columns: Tensor) -> Tensor:
         return encode_levels(self.scheme.levels(rows, *columns).float(), self.format)
 
-    def _shaped(self, plane: IntegerPlane, shape: torch.Size) -> IntegerPlane:
-        scale_shape = self.granularity.scale_shape(shape)
-        zero_points = plane.zero_points
-        return IntegerPlane(
-            self.granularity.restore(plane.values, shape),
-            plane.quantum,
-            plane.scales.reshape(scale_shape),
-            None if zero_points is None else zero_points.reshape(scale_shape),
-        )
-
     def _clip_mask(self, x: Tensor, scales: Scales | None) -> Tensor:
         rows, _, columns = self._prepared(x, scales)
         mask = map_elements(self.scheme.clip_mask, rows, columns, torch.bool)
@@ -231,27 +215,10 @@ class Quantizer:
         return scales is None and is_default
 
 
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, quantizer: Quantizer, scales: Scales | None) -> Tensor:
-        ctx.mask = None if quantizer._never_clips(scales) else quantizer._clip_mask(x, scales)
-        return quantizer._values(x, scales)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = gradients
-        return gradient if ctx.mask is None else gradient * ctx.mask, None, None
-
-
 def _require_finite(*amax: Tensor) -> None:
     # The largest shows both: a NaN makes it NaN. (One reduction, where isfinite takes several.)
     if not all(math.isfinite(largest.amax().item()) for largest in amax):
         raise ValueError("x holds NaN or infinity; clean it, or pass check=False")
-
-
-_MODULES = (format_types, granularity, rounding, scales)
-_RENAMED = {"reserved": "num_high_nans"}
-_SCALE_TENSORS = ("scales", "tensor_scale", "negative_scales", "negative_tensor_scale")
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,7 +243,7 @@ class QuantizedTensor:
     @property
     def nbytes(self) -> int:
         """Bytes of codes and scales together."""
-        return self.packed.nbytes + sum(tensor.nbytes for tensor in self._scale_tensors().values())
+        return self.packed.nbytes + sum(tensor.nbytes for tensor in self.scales.tensors().values())
 
     @property
     def bits_per_value(self) -> float:
@@ -302,117 +269,50 @@ class QuantizedTensor:
 
     def to(self, device: torch.device | str) -> "QuantizedTensor":
         """The same on another device."""
-        state = {name: tensor.to(device) for name, tensor in self.state_dict().items()}
-        return QuantizedTensor.from_state_dict(state)
+        tensors = {name: tensor.to(device) for name, tensor in self.scales.tensors().items()}
+        return replace(self, packed=self.packed.to(device), scales=Scales.from_tensors(tensors))
 
     def state_dict(self, prefix: str = "") -> dict[str, Tensor]:
         """All of it as tensors, for `torch.save` or safetensors, each name after `prefix`.
 
-        Names: `codes`, `scales`, where there are such `tensor_scale`, `negative_scales`,
-        `negative_tensor_scale`, `shifts`, `zero_points`, and `metadata`, UTF-8 JSON as uint8.
+        Names: `codes`, those of `Scales.tensors`, and `metadata`, UTF-8 JSON as uint8: the shape,
+        the dtype and the quantizer's text.
         """
-        tensors = {"codes": self.packed, **self._scale_tensors(), "metadata": self._metadata()}
+        tensors = {"codes": self.packed, **self.scales.tensors(), "metadata": self._metadata()}
         return {prefix + name: tensor for name, tensor in tensors.items()}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], prefix: str = "") -> "QuantizedTensor":
-        """What `state_dict(prefix)` was made from; other entries are ignored.
+        """What `state_dict(prefix)` was made from, here or in the first edition; other entries are
+        ignored.
 
         Raises:
             KeyError: when an entry is missing.
             ValueError: when the codes do not fit the metadata.
         """
-        metadata = json.loads(bytes(state[prefix + "metadata"].cpu().numpy()).decode())
-        quantizer = _build(metadata["quantizer"])
-        shape = tuple(metadata["shape"])
-        packed = state[prefix + "codes"]
+        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        if missing := {"codes", "scales", "metadata"} - own.keys():
+            raise KeyError(prefix + min(missing))
+        metadata = json.loads(bytes(own["metadata"].cpu().numpy()).decode())
+        quantizer, shape = _read_quantizer(metadata["quantizer"]), tuple(metadata["shape"])
         expected = packed_size(math.prod(shape), quantizer.format.bits)
-        if packed.numel() != expected:
-            raise ValueError(f"{prefix}codes has {packed.numel()} bytes; {shape} takes {expected}")
+        if own["codes"].numel() != expected:
+            found = own["codes"].numel()
+            raise ValueError(f"{prefix}codes has {found} bytes; {shape} takes {expected}")
         dtype = getattr(torch, metadata["dtype"])
-        return cls(packed, _read_scales(state, prefix), shape, dtype, quantizer)
+        return cls(own["codes"], Scales.from_tensors(own), shape, dtype, quantizer)
 
     def _metadata(self) -> Tensor:
         description = {
             "shape": self.shape,
             "dtype": str(self.dtype).removeprefix("torch."),
-            "quantizer": _describe(self.quantizer),
+            "quantizer": self.quantizer.to_text(),
         }
         text = json.dumps(description).encode()
         return torch.frombuffer(bytearray(text), dtype=torch.uint8).to(self.packed.device)
 
-    def _scale_tensors(self) -> dict[str, Tensor]:
-        parts = self.scales
-        tensors = dict(zip(_SCALE_TENSORS[:2], _parts(parts.main), strict=True))
-        if parts.negative is not None:
-            tensors |= zip(_SCALE_TENSORS[2:], _parts(parts.negative), strict=True)
-        tensors |= {"shifts": parts.shifts, "zero_points": parts.zero_points}
-        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
-
-def decode_packed(packed: Tensor, fmt: Format, count: int) -> Tensor:
-    """The levels of `count` packed codes, float32, one dimension."""
-    if fmt.bits != 4:
-        return decode(unpack(packed, fmt.bits, count), fmt)
-    # A byte is a pair of codes: one look-up instead of unpacking and two.
-    pairs = _pair_values(fmt).to(packed.device).index_select(0, packed.int())
-    return pairs.flatten()[:count]
-
-
-@functools.lru_cache(maxsize=32)
-def _pair_values(fmt: Format) -> Tensor:
-    values = code_values(fmt)
-    return torch.stack([values.repeat(16), values.repeat_interleave(16)], -1)
-
-
-def _parts(scale: StoredScale) -> tuple[Tensor, Tensor | None]:
-    return scale.values, scale.tensor_scale
-
-
-def _read_scales(state: Mapping[str, Tensor], prefix: str) -> Scales:
-    values, tensor_scale, negative, negative_tensor_scale = (
-        state.get(prefix + name) for name in _SCALE_TENSORS
-    )
-    if values is None:
-        raise KeyError(f"{prefix}scales")
-    return Scales(
-        StoredScale(values, tensor_scale),
-        None if negative is None else StoredScale(negative, negative_tensor_scale),
-        state.get(prefix + "shifts"),
-        state.get(prefix + "zero_points"),
-    )
-
-
-def _describe(value: Any) -> Any:
-    """Frozen values as JSON: a dataclass as its fields beside its kind, an enum member as its
-    value.
-    """
-    if isinstance(value, enum.Enum):
-        return {"kind": type(value).__name__, "value": value.value}
-    if not dataclasses.is_dataclass(value):
-        return value
-    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    described = {name: _describe(entry) for name, entry in fields.items()}
-    return {"kind": type(value).__name__, **described}
-
-
-def _build(description: Any) -> Any:
-    """The frozen value that `_describe` described."""
-    if isinstance(description, list):
-        return tuple(description)
-    if not isinstance(description, dict):
-        return description
-    # The first edition's names, in files that it wrote.
-    description = {_RENAMED.get(name, name): entry for name, entry in description.items()}
-    arguments = {name: _build(entry) for name, entry in description.items() if name != "kind"}
-    if arguments.get("gradient") == "inside":
-        arguments["gradient"] = "clipped"
-    return _kinds()[description["kind"]](**arguments)
-
-
-@functools.cache
-def _kinds() -> dict[str, Any]:
-    things = [thing for module in _MODULES for thing in vars(module).values()]
-    names = {module.__name__ for module in _MODULES}
-    kinds = [thing for thing in things if isinstance(thing, type) and thing.__module__ in names]
-    return {kind.__name__: kind for kind in [*kinds, Quantizer]}
+def _read_quantizer(description: str | Mapping[str, object]) -> Quantizer:
+    if isinstance(description, str):
+        return Quantizer.from_text(description)
+    return Quantizer(**fields_from_description(description))

@@ -1,14 +1,13 @@
-"""How scales are stored (float32 down to a power of two) and how their size is chosen.
+"""How scales are stored, from float32 down to a power of two.
 
 A scale maps an amax, the largest magnitude of a row or a clipped one, on the largest level of the
-format. `store` rounds the quotient of the two to what the storage can hold; the methods `AbsMax`
-etc. choose the amax.
+format. `store` rounds the quotient of the two to what the storage can hold.
 Sources: E4M3 scales under a tensor scale, NVFP4 (NVIDIA); power-of-two scales, OCP Microscaling
 Formats v1.0, section 6.3.
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -62,6 +61,65 @@ class StoredScale:
     def reshape(self, *shape: int) -> "StoredScale":
         """The same scales in another shape."""
         return StoredScale(self.values.reshape(shape), self.tensor_scale)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The scales of one tensor, as they are stored.
+
+    Args:
+        main: the scales of the format, or of a dual format's positive half.
+        negative: the scales of a dual format's negative half, where they are free.
+        shifts: int8; the scales of a dual format's negative half are those of its positive half
+            times 2^shifts, where they are not free.
+        zero_points: int8; the integers that stand for 0 in min-max quantization.
+    """
+
+    main: StoredScale
+    negative: StoredScale | None = None
+    shifts: Tensor | None = None
+    zero_points: Tensor | None = None
+
+    def reshape(self, *shape: int) -> "Scales":
+        """The same scales in another shape; a tensor scale keeps its own."""
+        return Scales(
+            self.main.reshape(*shape),
+            None if self.negative is None else self.negative.reshape(*shape),
+            None if self.shifts is None else self.shifts.reshape(shape),
+            None if self.zero_points is None else self.zero_points.reshape(shape),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name: `scales`, and where there are such `tensor_scale`,
+        `negative_scales`, `negative_tensor_scale`, `shifts` and `zero_points`.
+        """
+        negative = self.negative
+        named = {
+            "scales": self.main.values,
+            "tensor_scale": self.main.tensor_scale,
+            "negative_scales": None if negative is None else negative.values,
+            "negative_tensor_scale": None if negative is None else negative.tensor_scale,
+            "shifts": self.shifts,
+            "zero_points": self.zero_points,
+        }
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Scales":
+        """The scales whose `tensors()` these are; other entries are ignored.
+
+        Raises:
+            KeyError: when `scales` is missing.
+        """
+        negative = tensors.get("negative_scales")
+        return cls(
+            StoredScale(tensors["scales"], tensors.get("tensor_scale")),
+            None
+            if negative is None
+            else StoredScale(negative, tensors.get("negative_tensor_scale")),
+            tensors.get("shifts"),
+            tensors.get("zero_points"),
+        )
 
 
 def divide(amax: Tensor, largest: float) -> Tensor:
@@ -130,81 +188,3 @@ def shift_up(scale: Tensor, reference: Tensor) -> Tensor:
 def shifted(reference: Tensor, shifts: Tensor) -> Tensor:
     """`reference * 2^shifts`, float32."""
     return reference * _power_of_two((shifts.int() + _E8M0_BIAS).to(torch.uint8))
-
-
-@dataclass(frozen=True)
-class AbsMax:
-    """The largest magnitude of the row: nothing saturates."""
-
-
-@dataclass(frozen=True)
-class Percentile:
-    """The magnitude that `percent` per cent of the row's nonzero magnitudes do not exceed (an order
-    statistic).
-
-    Raises:
-        ValueError: when `percent` is not above 0 and at most 100.
-    """
-
-    percent: float = 99.9
-
-    def __post_init__(self) -> None:
-        if not 0 < self.percent <= 100:
-            raise ValueError(f"percent {self.percent} is not in (0, 100]")
-
-    def amax(self, magnitudes: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
-        """The amax (rows,) of `magnitudes` (rows, n); `error` is not used."""
-        descending = magnitudes.sort(-1, descending=True).values
-        count = (magnitudes > 0).sum(-1, keepdim=True)
-        rank = torch.ceil(count.double() * self.percent / 100).long()
-        return descending.gather(-1, (count - rank).clamp_min(0)).squeeze(-1)
-
-
-@dataclass(frozen=True)
-class MseSearch:
-    """The largest magnitude times the ratio with the least squared error of the row, the first of
-    equals.
-
-    Args:
-        ratios: those tried. Each costs one quantization of the tensor.
-
-    Raises:
-        ValueError: when there are none, or one is not positive.
-    """
-
-    ratios: tuple[float, ...] = tuple(1 - index / 40 for index in range(21))
-
-    def __post_init__(self) -> None:
-        if not self.ratios or min(self.ratios) <= 0:
-            raise ValueError(f"ratios {self.ratios} must be positive, and at least one")
-
-    def amax(self, magnitudes: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
-        """The amax (rows,) of `magnitudes` (rows, n) with the least `error(amax) -> (rows,)`."""
-        largest = magnitudes.amax(-1)
-        best = largest * self.ratios[0]
-        if len(self.ratios) == 1:
-            return best
-        least = error(best)
-        for ratio in self.ratios[1:]:
-            amax = largest * ratio
-            errors = error(amax)
-            best = torch.where(errors < least, amax, best)
-            least = torch.minimum(errors, least)
-        return best
-
-
-AmaxSearch = Percentile | MseSearch
-ScaleMethod = AbsMax | AmaxSearch
-
-ABSMAX = AbsMax()
-MSE = MseSearch()
-
-
-def ratio(value: float) -> MseSearch:
-    """The largest magnitude times one fixed ratio: clipping without a search."""
-    return MseSearch((value,))
-
-
-def percentile(percent: float) -> Percentile:
-    """A `Percentile`: the magnitude that `percent` per cent do not exceed."""
-    return Percentile(percent)

@@ -25,11 +25,11 @@ from fpqvar_lab.formats import (
     select,
 )
 from fpqvar_lab.quantization.blocks import map_rows
+from fpqvar_lab.quantization.scale_methods import AmaxSearch
 from fpqvar_lab.quantization.scales import (
     LARGEST,
-    AmaxSearch,
     ScaleDtype,
-    StoredScale,
+    Scales,
     divide,
     shift_up,
     shifted,
@@ -37,32 +37,6 @@ from fpqvar_lab.quantization.scales import (
 )
 
 Columns = tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Scales:
-    """The scales of one tensor, as they are stored.
-
-    Args:
-        main: of the format, or of a dual format's positive half.
-        negative: of a dual format's negative half, when it is free.
-        shifts: int8; the negative half's scale is the positive half's times 2^shifts.
-        zero_points: int8; the integer that stands for 0 in min-max quantization.
-    """
-
-    main: StoredScale
-    negative: StoredScale | None = None
-    shifts: Tensor | None = None
-    zero_points: Tensor | None = None
-
-    def reshape(self, *shape: int) -> "Scales":
-        """The same scales, every tensor in another shape."""
-        return Scales(
-            self.main.reshape(*shape),
-            None if self.negative is None else self.negative.reshape(*shape),
-            None if self.shifts is None else self.shifts.reshape(shape),
-            None if self.zero_points is None else self.zero_points.reshape(shape),
-        )
 
 
 @dataclass(frozen=True)

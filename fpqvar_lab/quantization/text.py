@@ -24,15 +24,15 @@ from fpqvar_lab.quantization.granularity import (
     Granularity,
     PerGroup,
 )
-from fpqvar_lab.quantization.scales import (
+from fpqvar_lab.quantization.scale_methods import (
     ABSMAX,
     MSE,
     MseSearch,
     Percentile,
-    ScaleDtype,
     ScaleMethod,
     ratio,
 )
+from fpqvar_lab.quantization.scales import ScaleDtype
 
 _GRANULARITIES: dict[str, Granularity] = {
     "per-tensor": PER_TENSOR,
@@ -46,6 +46,11 @@ _DEFAULTS = {
     "scale-dtype": ScaleDtype.FLOAT32.value,
     "gradient": "clipped",
     "check": "on",
+}
+_WORDS = {
+    "rounding": [rounding.value for rounding in Rounding],
+    "scale-dtype": [dtype.value for dtype in ScaleDtype],
+    "check": ["on", "off"],
 }
 
 
@@ -77,9 +82,12 @@ def fields_from_text(text: str) -> dict[str, Any]:
     given = dict(word.partition("=")[::2] for word in words[2:])
     if unknown := given.keys() - _DEFAULTS.keys():
         raise ValueError(f"{text!r}: option {min(unknown)!r}; use {', '.join(_DEFAULTS)}")
+    for name, allowed in _WORDS.items():
+        if given.get(name, _DEFAULTS[name]) not in allowed:
+            raise ValueError(
+                f"{name} {given[name]!r}; use {', '.join(allowed[:-1])} or {allowed[-1]}"
+            )
     options = _DEFAULTS | given
-    if options["check"] not in ("on", "off"):
-        raise ValueError(f"{text!r}: check {options['check']!r}; use on or off")
     return {
         "format": format_from_text(words[0]),
         "granularity": _granularity_from_text(words[1], given.get("dim")),
@@ -100,13 +108,20 @@ def _granularity_to_text(granularity: Granularity) -> str:
 def _granularity_from_text(word: str, dim: str | None) -> Granularity:
     prefix, _, size = word.rpartition("-")
     if prefix == "per-group" and size.isdigit():
-        return PerGroup(int(size), -1 if dim is None else int(dim))
+        return PerGroup(int(size), -1 if dim is None else _whole_number("dim", dim))
     if word not in _GRANULARITIES:
         allowed = ", ".join([*_GRANULARITIES, "per-group-128"])
         raise ValueError(f"granularity {word!r}; use {allowed} (or another size)")
     if dim is not None:
         raise ValueError(f"dim={dim} is for groups; {word} has no dimension to choose")
     return _GRANULARITIES[word]
+
+
+def _whole_number(name: str, word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        raise ValueError(f"{name} is {word!r}; use a whole number") from None
 
 
 def _method_to_text(method: ScaleMethod) -> str:

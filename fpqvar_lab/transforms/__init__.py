@@ -6,6 +6,7 @@ from fpqvar_lab.transforms.galt import fit_scale
 from fpqvar_lab.transforms.hadamard import GroupHadamard, hadamard_matrix, random_signs
 from fpqvar_lab.transforms.smoothing import (
     ALPHAS,
+    FittedScale,
     QuantizedProduct,
     fit_smoothquant,
     fold_into_adaln,
@@ -15,6 +16,7 @@ from fpqvar_lab.transforms.smoothing import (
 
 __all__ = [
     "ALPHAS",
+    "FittedScale",
     "GroupHadamard",
     "QuantizedProduct",
     "fit_scale",
