@@ -21,6 +21,7 @@ from fpqvar_lab.formats import (
     E2M1,
     E2M3,
     E3M0,
+    E3M2,
     FORMATS,
     INT4,
     INT8,
@@ -37,6 +38,8 @@ from fpqvar_lab.quantization import (
     MseSearch,
     Quantizer,
     ScaleDtype,
+    Scales,
+    StoredScale,
     per_group,
     percentile,
 )
@@ -363,6 +366,43 @@ def test_clipped_elements_get_no_gradient_unless_asked(fmt):
         Quantizer(fmt, PER_TOKEN, gradient=gradient)(leaf, narrow).sum().backward()
         assert leaf.grad is not None
         assert leaf.grad.tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("fmt", "below", "above"),
+    [
+        # By hand: the largest level and half of the step that leads to it.
+        (E2M1, -(6 + 2 / 2), 6 + 2 / 2),
+        (E3M2, -(28 + 4 / 2), 28 + 4 / 2),
+        (INT4, -(7 + 1 / 2), 7 + 1 / 2),
+        (GridFormat((0, 1, 5)), -(5 + 4 / 2), 5 + 4 / 2),
+        (DUAL_FP4, -(1.75 + 0.25 / 2), 6 + 2 / 2),
+        (IntFormat(4, symmetric=False), -(8 + 1 / 2), 7 + 1 / 2),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_the_gradient_ends_half_a_step_beyond_the_largest_level(fmt, below, above, scale):
+    """Oracle: the limits by hand, in units of the scale; on them, and one float32 beyond them."""
+    edges = torch.tensor([below, above]) * scale
+    x = torch.cat([edges, torch.nextafter(edges, edges * 2)])[None].requires_grad_()
+    one = StoredScale(torch.tensor([scale]))
+    affine = isinstance(fmt, IntFormat) and not fmt.symmetric
+    zero = torch.tensor([0], dtype=torch.int8) if affine else None
+    scales = Scales(one, one if fmt == DUAL_FP4 else None, zero_points=zero)
+    Quantizer(fmt, PER_TOKEN)(x, scales).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [[1, 1, 0, 0]]
+
+
+def test_the_gradient_s_limits_move_with_the_zero_point():
+    x = torch.tensor([[-11.5, -11.6, 4.5, 4.6]], requires_grad=True)
+    one, zero = StoredScale(torch.ones(1)), torch.tensor([3], dtype=torch.int8)
+    Quantizer(IntFormat(4, symmetric=False), PER_TOKEN)(
+        x, Scales(one, zero_points=zero)
+    ).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [[1, 0, 1, 0]]  # -8 - 3 - 1/2 ... 7 - 3 + 1/2
 
 
 def test_mse_never_does_worse_than_absmax_and_here_better():
