@@ -12,6 +12,7 @@ from fpqvar_lab.method.format_search import (
 )
 from fpqvar_lab.method.gptq import DAMPING, input_moments, quantize_gptq
 from fpqvar_lab.method.kv_cache import QuantKVCache, RequantizedKVCache
+from fpqvar_lab.method.plan import LayerPlan, Plan, make_plan
 from fpqvar_lab.method.ptq import calibrate, calibrate_and_quantize, quantize_model
 from fpqvar_lab.method.quantized_var import QuantizedVAR
 from fpqvar_lab.method.recipe import LayerRecipe, Recipe, read_recipe, recipe_digest
@@ -26,7 +27,9 @@ __all__ = [
     "FP6_FORMATS",
     "POST_GELU_FORMATS",
     "RECIPES",
+    "LayerPlan",
     "LayerRecipe",
+    "Plan",
     "QuantKVCache",
     "QuantizedVAR",
     "Recipe",
@@ -41,6 +44,7 @@ __all__ = [
     "kl_divergence",
     "load_factors",
     "load_quantized",
+    "make_plan",
     "quantize_gptq",
     "quantize_model",
     "read_recipe",

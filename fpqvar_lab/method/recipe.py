@@ -6,7 +6,7 @@ recipes are in `recipes`.
 
 import hashlib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal, cast, get_args
@@ -105,12 +105,6 @@ class Recipe:
     def rule_for(self, layer: str) -> LayerRecipe | None:
         """How the layer of this name is computed; None where it stays as it is."""
         return next((rule for pattern, rule in self.layers if fnmatchcase(layer, pattern)), None)
-
-    def calibrated_layers(self, names: Sequence[str]) -> list[str]:
-        """Those of the names whose inputs must be captured."""
-        rules = {name: self.rule_for(name) for name in names}
-        needed = {name: rule for name, rule in rules.items() if rule is not None}
-        return [name for name, rule in needed.items() if self.candidates or rule.needs_calibration]
 
     def to_toml(self) -> str:
         """The recipe as TOML, which `read_recipe` reads."""
