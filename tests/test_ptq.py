@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import nn
 
 from fpqvar_lab.formats import E2M1, E2M3
@@ -27,7 +28,15 @@ from fpqvar_lab.method import (
 )
 from fpqvar_lab.quantization import PER_TOKEN, Quantizer, per_group
 from fpqvar_lab.transforms import hadamard_matrix, random_signs
-from fpqvar_lab.var import VAR, VQVAE, VARConfig, VQVAEConfig, sample
+from fpqvar_lab.var import (
+    VAR,
+    VQVAE,
+    VARConfig,
+    VQVAEConfig,
+    read_metadata,
+    read_state,
+    sample,
+)
 
 CONFIG = VARConfig(
     depth=2, width=128, heads=2, patch_sizes=(1, 2, 3), vocabulary=64, code_channels=4, classes=3
@@ -288,12 +297,21 @@ def test_a_file_of_another_kind_or_damaged_is_refused(quantized, tmp_path):
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ValueError, match="truncated or damaged"):
         load_quantized(file)
-    nn_file = tmp_path / "other.safetensors"
-    from safetensors.torch import save_file
-
-    save_file({"a": torch.ones(2)}, nn_file)
+    other = tmp_path / "other.safetensors"
+    save_file({"a": torch.ones(2)}, other)
     with pytest.raises(ValueError, match="not a quantized model"):
-        load_quantized(nn_file)
+        load_quantized(other)
+
+
+@pytest.mark.parametrize("key", ["blocks.1.ffn.fc1.weight_codes", "head.weight"])
+def test_a_file_that_lacks_a_tensor_is_refused(key, quantized, tmp_path):
+    whole, part = tmp_path / "whole.safetensors", tmp_path / "part.safetensors"
+    save_quantized(quantized("fp4-baseline")[0], whole)
+    state = read_state(whole)
+    del state[key]
+    save_file(state, part, read_metadata(whole))
+    with pytest.raises(ValueError, match=rf"part.safetensors: .*{key}"):
+        load_quantized(part)
 
 
 def test_a_cached_entry_never_changes_and_is_kept_packed():

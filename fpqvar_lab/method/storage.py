@@ -18,9 +18,10 @@ from fpqvar_lab.method.linear import QuantLinear
 from fpqvar_lab.method.quantized_var import QuantizedVAR
 from fpqvar_lab.method.recipe import read_recipe
 from fpqvar_lab.quantization import Quantizer
-from fpqvar_lab.var import VARConfig, read_metadata, read_state
+from fpqvar_lab.var import VARConfig, read_config, read_metadata, read_state
 
-_FORMAT = "fpqvar-lab quantized VAR 1"
+_FORMAT = "fpqvar-lab quantized VAR 2"
+_READABLE = (_FORMAT, "fpqvar-lab quantized VAR 1")  # 1 is the first edition's
 
 
 def save_quantized(
@@ -29,9 +30,9 @@ def save_quantized(
     """Write a quantized model as safetensors: packed codes, scales, signs, and the recipe.
 
     Args:
-        model: from `quantize_model`.
-        file: to write.
-        metadata: further strings to keep in it.
+        model: a model from `quantize_model` or `load_quantized`.
+        file: the file to write, atomically.
+        metadata: further strings to keep in the file.
     """
     inputs = {name: m.input_quantizer.to_text() for name, m in model.quantized_layers().items()}
     description = {
@@ -51,7 +52,7 @@ def is_quantized(file: Path | str) -> bool:
     if path.suffix != ".safetensors" or not path.is_file():
         return False
     try:
-        return read_metadata(path).get("format") == _FORMAT
+        return read_metadata(path).get("format") in _READABLE
     except SafetensorError:
         return False
 
@@ -59,43 +60,57 @@ def is_quantized(file: Path | str) -> bool:
 def load_quantized(file: Path | str, *, device: str | torch.device = "cpu") -> QuantizedVAR:
     """The model that `save_quantized` wrote; its outputs are the saved one's, bit for bit.
 
+    Args:
+        file: a file of this version or of the first edition.
+        device: where the model is to live.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or holds something else.
     """
     path = Path(file)
     state = read_state(path)
-    if not is_quantized(path):
+    config = read_config(path, VARConfig) if is_quantized(path) else None
+    if config is None:
         raise ValueError(f"{path}: not a quantized model; make one with quantize_model")
     metadata = read_metadata(path)
-    fields = json.loads(metadata["config"])
-    fields |= {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
     with torch.device("meta"):
-        model = QuantizedVAR(VARConfig(**fields), read_recipe(metadata["recipe"]))
-    for name, text in json.loads(metadata["inputs"]).items():
-        layer = QuantLinear.from_state(state, Quantizer.from_text(text), f"{name}.")
-        model.set_submodule(name, layer)
+        model = QuantizedVAR(config, read_recipe(metadata["recipe"]))
     try:
-        model.load_state_dict(state, strict=True, assign=True)
+        _fill(model, state, json.loads(metadata["inputs"]))
+    except KeyError as error:
+        raise ValueError(f"{path}: key {error.args[0]} is missing") from error
     except RuntimeError as error:
         raise ValueError(f"{path}: {str(error).splitlines()[-1].strip()}") from error
     return model.to(device).eval().requires_grad_(False)
 
 
+def _fill(model: QuantizedVAR, state: Mapping[str, Tensor], inputs: Mapping[str, str]) -> None:
+    """Give a model without memory its quantized layers and the tensors of a file."""
+    state = dict(state)
+    for name, text in inputs.items():
+        layer = QuantLinear.from_state(state, Quantizer.from_text(text), f"{name}.")
+        model.set_submodule(name, layer)
+        # Text inside the state may have been written otherwise, and then differs in length.
+        state |= layer.state_dict(prefix=f"{name}.")
+    model.load_state_dict(state, strict=True, assign=True)
+
+
 def load_factors(file: Path | str, layer: str = "ffn.fc1") -> dict[str, Tensor]:
-    """Published factors: a `.pth` file that is a list of one (channels,) tensor a block.
+    """Published factors: a `.pth` file that is a list of one (channels,) tensor per block.
 
     No pickled code is executed.
 
     Args:
-        file: the file.
-        layer: which layer of each block they belong to, `ffn.fc1` or `attn.mat_qkv`.
+        file: the `.pth` file.
+        layer: the layer of each block that the factors belong to, `ffn.fc1` or `attn.mat_qkv`.
 
     Returns:
         Factors by layer name, for `quantize_model`.
 
     Raises:
-        ValueError: when the file holds something else, or a factor is not positive.
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds something else, or a factor is not positive.
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)

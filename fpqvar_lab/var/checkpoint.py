@@ -8,7 +8,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,6 +24,7 @@ from fpqvar_lab.var.vqvae import VQVAE
 
 MINI_VARS = ("mini", "mini-outlier")
 Model = TypeVar("Model", bound=nn.Module)
+Config = TypeVar("Config", VARConfig, VQVAEConfig)
 
 
 def read_state(file: Path) -> dict[str, Tensor]:
@@ -108,8 +109,16 @@ def _public_vqvae_config(patch_sizes: tuple[int, ...] | None) -> VQVAEConfig:
     return dataclasses.replace(config, image_size=size, patch_sizes=patch_sizes)
 
 
-def _config_of(file: Path, kind: type) -> Any:
-    """The configuration stored in one of our own files; None for a file from elsewhere."""
+def read_config(file: Path, kind: type[Config]) -> Config | None:
+    """The configuration stored in one of our own safetensors files; None in a file from elsewhere.
+
+    Args:
+        file: the file.
+        kind: the dataclass of the configuration, `VARConfig` or `VQVAEConfig`.
+
+    Raises:
+        ValueError: the file has a configuration of another kind.
+    """
     if file.suffix != ".safetensors" or "config" not in (metadata := read_metadata(file)):
         return None
     fields = json.loads(metadata["config"])
@@ -143,7 +152,7 @@ def load_var(
     """
     file = _mini_file(f"var-{source}") if source in MINI_VARS else Path(source)
     state = read_state(file)
-    config = config or _config_of(file, VARConfig) or _guess_var_config(state, file)
+    config = config or read_config(file, VARConfig) or _guess_var_config(state, file)
     return _ready(lambda: VAR(config), state, file, dtype, device)
 
 
@@ -172,7 +181,7 @@ def load_vqvae(
     """
     file = _mini_file("vqvae-mini") if source == "mini" else Path(source)
     state = read_state(file)
-    config = config or _config_of(file, VQVAEConfig) or _public_vqvae_config(patch_sizes)
+    config = config or read_config(file, VQVAEConfig) or _public_vqvae_config(patch_sizes)
     if patch_sizes not in (None, config.patch_sizes):
         raise ValueError(f"{file}: its patch sizes are {config.patch_sizes}, not {patch_sizes}")
     return _ready(lambda: VQVAE(config), state, file, dtype, device)
