@@ -27,6 +27,8 @@ from fpqvar_lab.quantization.scale_methods import (
     ratio,
 )
 from fpqvar_lab.quantization.scales import (
+    LARGEST_SHIFT,
+    LEAST_SHIFT,
     ScaleDtype,
     Scales,
     StoredScale,
@@ -36,13 +38,22 @@ from fpqvar_lab.quantization.scales import (
     store,
 )
 from fpqvar_lab.quantization.schemes import Affine, Dual, Scheme, Symmetric, scheme_for
+from fpqvar_lab.quantization.ue5m3 import (
+    UE5M3_MAX,
+    decode_ue5m3,
+    encode_ue5m3,
+    round_to_ue5m3,
+)
 
 __all__ = [
     "ABSMAX",
+    "LARGEST_SHIFT",
+    "LEAST_SHIFT",
     "MSE",
     "PER_CHANNEL",
     "PER_TENSOR",
     "PER_TOKEN",
+    "UE5M3_MAX",
     "AbsMax",
     "Affine",
     "Dual",
@@ -64,10 +75,13 @@ __all__ = [
     "StoredScale",
     "Symmetric",
     "can_compile",
+    "decode_ue5m3",
     "divide",
+    "encode_ue5m3",
     "per_group",
     "percentile",
     "ratio",
+    "round_to_ue5m3",
     "scheme_for",
     "shift_up",
     "shifted",

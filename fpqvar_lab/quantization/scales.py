@@ -14,17 +14,24 @@ import torch
 from torch import Tensor
 
 from fpqvar_lab.formats import E4M3FN, round_to
+from fpqvar_lab.quantization.ue5m3 import decode_ue5m3, encode_ue5m3, round_to_ue5m3
 
 # A margin below float32's largest number, so that the largest level times a scale stays finite
 # whatever way the scale is rounded.
 LARGEST = torch.finfo(torch.float32).max * (1 - 2**-8)
 _E8M0_BIAS = 127
 
+# Of the powers of two between the scales of a dual format's halves, where scales are kept in 8
+# bits: products of levels, scales and powers of two then stay far inside the range of bfloat16.
+LEAST_SHIFT, LARGEST_SHIFT = -64, 64
+
 
 class ScaleDtype(enum.Enum):
     """In what form scales are kept.
 
     `E4M3` is NVFP4's: OCP E4M3 values (at most 448) relative to one float32 scale for the tensor.
+    A dual format's halves share that one. `UE5M3` is an unsigned byte with the same three fraction
+    bits, whose range (2^-17 to 114688) needs no scale for the tensor.
     `POWER_OF_TWO` is MX's: one byte, the exponent with bias 127. It brings the amax into the binade
     of the largest level, so what then lies beyond that level saturates (in E2M1, from 6 to 8). The
     others round to nearest, ties to even. A scale too small for its storage becomes zero, and so
@@ -35,6 +42,7 @@ class ScaleDtype(enum.Enum):
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
     E4M3 = "e4m3"
+    UE5M3 = "ue5m3"
     POWER_OF_TWO = "power-of-two"
 
 
@@ -43,8 +51,8 @@ class StoredScale:
     """Scales as they are kept.
 
     Args:
-        values: any shape; float32, float16, bfloat16, float8_e4m3fn, or uint8 for exponents with
-            bias 127.
+        values: any shape; float32, float16, bfloat16, float8_e4m3fn, int8 for UE5M3's
+            codes, or uint8 for exponents with bias 127.
         tensor_scale: float32, shape (), with which E4M3 values are multiplied.
     """
 
@@ -55,6 +63,8 @@ class StoredScale:
         """The scales as float32 numbers, in the shape of `values`."""
         if self.values.dtype == torch.uint8:
             return _power_of_two(self.values)
+        if self.values.dtype == torch.int8:
+            return decode_ue5m3(self.values)
         values = self.values.float()
         return values if self.tensor_scale is None else values * self.tensor_scale
 
@@ -128,31 +138,51 @@ def divide(amax: Tensor, largest: float) -> Tensor:
     CUDA multiplies by the reciprocal when a Python number divides, hence the tensor. The amax of a
     half without elements can be -0.0, hence the magnitude.
     """
-    return (amax.abs() / torch.full_like(amax, largest)).clamp_max(LARGEST / largest)
+    return (amax.abs() / torch.full_like(amax, largest)).clamp_max(LARGEST / max(largest, 1))
 
 
-def store(amax: Tensor, largest: float, dtype: ScaleDtype) -> StoredScale:
+def store(
+    amax: Tensor, largest: float, dtype: ScaleDtype, tensor_scale: Tensor | None = None
+) -> StoredScale:
     """Scales that map `amax` on `largest`, rounded to what the storage holds.
 
     Args:
         amax: magnitudes, not negative; any shape, float32 or float64.
         largest: the level to map them on.
         dtype: the storage.
+        tensor_scale: to which E4M3 scales are relative; by default the one that their maximum asks
+            for.
     """
     if dtype is ScaleDtype.POWER_OF_TWO:
         return StoredScale(_exponents(amax, largest))
     scale = divide(amax, largest).float()
     if dtype is ScaleDtype.E4M3:
-        return _store_e4m3(scale)
+        return _store_e4m3(scale, tensor_scale)
+    if dtype is ScaleDtype.UE5M3:
+        return StoredScale(encode_ue5m3(round_to_ue5m3(scale)))
     if dtype is ScaleDtype.FLOAT16:
         scale = scale.clamp_max(torch.finfo(torch.float16).max)
     return StoredScale(scale.to(getattr(torch, dtype.value)))
 
 
-def _store_e4m3(scale: Tensor) -> StoredScale:
-    tensor_scale = scale.max() / torch.full_like(scale.max(), E4M3FN.max)
+def scale_of_tensor(*scales: Tensor) -> Tensor:
+    """The scale, float32 of shape (), relative to which E4M3 holds these scales (float32)."""
+    largest = torch.stack([scale.max() for scale in scales]).max()
+    return largest / torch.full_like(largest, E4M3FN.max)
+
+
+def _store_e4m3(scale: Tensor, tensor_scale: Tensor | None) -> StoredScale:
+    if tensor_scale is None:
+        tensor_scale = scale_of_tensor(scale)
     divisor = torch.where(tensor_scale > 0, tensor_scale, 1.0)
     return StoredScale(round_to(scale / divisor, E4M3FN).to(torch.float8_e4m3fn), tensor_scale)
+
+
+def least_normal(scale: Tensor, dtype: ScaleDtype) -> Tensor | float:
+    """The least scale that a storage in 8 bits holds with all its fraction bits, beside these."""
+    if dtype is ScaleDtype.UE5M3:
+        return 2.0**-14
+    return scale_of_tensor(scale) * 2.0**-6
 
 
 def _exponents(amax: Tensor, largest: float) -> Tensor:

@@ -28,9 +28,13 @@ from fpqvar_lab.quantization.blocks import map_rows
 from fpqvar_lab.quantization.scale_methods import AmaxSearch
 from fpqvar_lab.quantization.scales import (
     LARGEST,
+    LARGEST_SHIFT,
+    LEAST_SHIFT,
     ScaleDtype,
     Scales,
     divide,
+    least_normal,
+    scale_of_tensor,
     shift_up,
     shifted,
     store,
@@ -124,8 +128,13 @@ class Dual:
         below, above = amax
         if self.format.scale_ratio == "power-of-two":
             return self._store_with_ratio(below, above, dtype)
-        negative = store(below, self.format.negative.max, dtype)
-        return Scales(store(above, self.format.positive.max, dtype), negative)
+        lowest, highest = self.format.negative.max, self.format.positive.max
+        if dtype is not ScaleDtype.E4M3:
+            return Scales(store(above, highest, dtype), store(below, lowest, dtype))
+        shared = scale_of_tensor(divide(below, lowest).float(), divide(above, highest).float())
+        # Two tensors, for safetensors keeps none that share memory.
+        negative = store(below, lowest, dtype, shared.clone())
+        return Scales(store(above, highest, dtype, shared), negative)
 
     def _store_with_ratio(self, below: Tensor, above: Tensor, dtype: ScaleDtype) -> Scales:
         scale = divide(below, self.format.negative.max).float()
@@ -133,11 +142,17 @@ class Dual:
         # Without positive values the positive scale is free to be the negative one. If it is too
         # small beside that one for any shift, it grows until a shift reaches.
         above = torch.where(above > 0, above, scale * largest)
-        above = torch.maximum(above, scale * 2.0**-120 * largest)
+        in_byte = dtype in (ScaleDtype.E4M3, ScaleDtype.UE5M3)
+        above = torch.maximum(above, scale * (2.0**-60 if in_byte else 2.0**-120) * largest)
+        if in_byte:
+            # Nor may it vanish in its storage, for the negative one would vanish with it.
+            least = least_normal(above / largest, dtype)
+            above = torch.maximum(above, scale.clamp_max(least) * largest)
         main = store(above, largest, dtype)
         shifts = shift_up(scale, main.effective())
-        overflows = shifted(main.effective(), shifts) > LARGEST / self.format.negative.max
-        return Scales(main, shifts=shifts - overflows.to(torch.int8))
+        overflows = shifted(main.effective(), shifts) > LARGEST / max(self.format.negative.max, 1)
+        shifts = shifts - overflows.to(torch.int8)
+        return Scales(main, shifts=shifts.clamp(LEAST_SHIFT, LARGEST_SHIFT) if in_byte else shifts)
 
     def columns(self, scales: Scales) -> Columns:
         above = scales.main.effective().reshape(-1, 1)

@@ -28,6 +28,7 @@ _SCALE_BITS = {
     ScaleDtype.FLOAT16: 16,
     ScaleDtype.BFLOAT16: 16,
     ScaleDtype.E4M3: 8,
+    ScaleDtype.UE5M3: 8,
     ScaleDtype.POWER_OF_TWO: 8,
 }
 
