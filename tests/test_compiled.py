@@ -8,6 +8,7 @@ import torch
 from fpqvar_lab.formats import (
     DUAL_FP4,
     DUAL_FP4_POW2,
+    DUAL_MR4_POW2,
     E2M1,
     E5M2,
     FORMATS,
@@ -35,6 +36,7 @@ QUICK = [
     (DUAL_FP4, TIES_TO_POSITIVE, ScaleDtype.FLOAT32),
     (MIN_MAX, TIES_TO_NEGATIVE, ScaleDtype.FLOAT32),
     (DUAL_FP4_POW2, TIES_TO_EVEN, ScaleDtype.BFLOAT16),
+    (DUAL_MR4_POW2, TIES_TO_POSITIVE, ScaleDtype.BFLOAT16),
 ]
 SEVERAL_ROWS = (2, 3, 16, 65, 1000)
 

@@ -28,6 +28,16 @@ DUAL_FP4_POW2 = DualFormat(E1M2, E2M1, "power-of-two")
 DUAL_FP6 = DualFormat(GridFormat.integers(32), E2M3)
 DUAL_FP6_HW = DualFormat(GridFormat.integers(31), E2M3)
 DUAL_FP6_POW2 = DualFormat(GridFormat.integers(31), E2M3, "power-of-two")
+# Grids designed by `method.design_grid` from integers of at most four significant bits, so that
+# their codes are exact in FP8 E4M3 too. MR: mid-rise, MT: mid-tread. The first two are for groups
+# of normal data, the next two for the halves of what leaves a GELU.
+MR4 = GridFormat((1, 3, 5, 7, 9, 12, 15, 20))
+MT4 = GridFormat((0, 1, 2, 3, 4, 5, 7, 9))
+MR4_NEGATIVE = GridFormat((1, 4, 8, 12, 16, 20, 24, 28))
+MR4_POSITIVE = GridFormat((1, 4, 7, 11, 15, 20, 26, 32))
+MR4_UNIFORM = GridFormat((1, 3, 5, 7, 9, 11, 13, 15))
+DUAL_MR4 = DualFormat(MR4_NEGATIVE, MR4_POSITIVE)
+DUAL_MR4_POW2 = DualFormat(MR4_NEGATIVE, MR4_POSITIVE, "power-of-two")
 
 FORMATS: dict[str, Format] = {
     "E3M0": E3M0,
@@ -47,6 +57,13 @@ FORMATS: dict[str, Format] = {
     "DUAL_FP6": DUAL_FP6,
     "DUAL_FP6_HW": DUAL_FP6_HW,
     "DUAL_FP6_POW2": DUAL_FP6_POW2,
+    "MR4": MR4,
+    "MT4": MT4,
+    "MR4_NEGATIVE": MR4_NEGATIVE,
+    "MR4_POSITIVE": MR4_POSITIVE,
+    "MR4_UNIFORM": MR4_UNIFORM,
+    "DUAL_MR4": DUAL_MR4,
+    "DUAL_MR4_POW2": DUAL_MR4_POW2,
 }
 
 

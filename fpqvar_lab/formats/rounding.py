@@ -155,7 +155,10 @@ class Binades:
 
 @dataclass(frozen=True)
 class Table:
-    """Any ascending magnitudes that begin with 0; `levels` are float32 numbers."""
+    """Any ascending magnitudes from 0 or above it; `levels` are float32 numbers.
+
+    Where they begin above 0, zeros go to the smallest of their own sign under every tie rule.
+    """
 
     levels: tuple[float, ...]
 
@@ -164,14 +167,18 @@ class Table:
         return self.levels[-1]
 
     def round(self, x: Tensor, rounding: Rounding) -> Tensor:
-        levels = torch.tensor(self.levels, dtype=x.dtype, device=x.device)
-        upper = self._indices_by(x, self._outward(rounding, negative=False))
+        magnitudes = self._magnitudes_by(x, self._outward(rounding, negative=False))
         if rounding is not TIES_TO_EVEN:
-            lower = self._indices_by(x, self._outward(rounding, negative=True))
-            upper = torch.where(x < 0, lower, upper)
-        # A NaN falls behind the last threshold; it must not turn into a number.
-        rounded = torch.copysign(levels[upper], x)
-        return torch.where(torch.isnan(x), x, rounded)
+            below = self._magnitudes_by(x, self._outward(rounding, negative=True))
+            magnitudes = torch.where(x < 0, below, magnitudes)
+        # A NaN is on no side of a threshold; it must not turn into a number.
+        return torch.where(torch.isnan(x), x, torch.copysign(magnitudes, x))
+
+    def _magnitudes_by(self, x: Tensor, outward: tuple[bool, ...]) -> Tensor:
+        if torch.compiler.is_compiling():
+            return self._by_comparison(x.abs(), outward)
+        levels = torch.tensor(self.levels, dtype=x.dtype, device=x.device)
+        return levels[self._indices_by(x, outward)]
 
     def _outward(self, rounding: Rounding, negative: bool) -> tuple[bool, ...]:
         """For each threshold, whether its tie goes away from zero."""
@@ -185,6 +192,14 @@ class Table:
         boundaries = torch.tensor(thresholds, dtype=x.dtype, device=x.device)
         return torch.bucketize(x.abs(), boundaries, right=True)
 
+    def _by_comparison(self, x: Tensor, outward: tuple[bool, ...]) -> Tensor:
+        """The levels of few magnitudes, in a form that inductor turns into vector code."""
+        found = torch.full_like(x, self.levels[0])
+        thresholds = _constant_thresholds(self.levels, outward, str(x.dtype).removeprefix("torch."))
+        for threshold, level in zip(thresholds, self.levels[1:], strict=True):
+            found = torch.where(x >= threshold, level, found)
+        return found
+
     def indices(self, magnitudes: Tensor) -> Tensor:
         boundaries = torch.tensor(self.levels[1:], dtype=magnitudes.dtype, device=magnitudes.device)
         return torch.bucketize(magnitudes, boundaries, right=True)
@@ -197,6 +212,13 @@ def _thresholds(
     """The least number of `dtype` that rounds to each level above the first."""
     pairs = zip(levels, levels[1:], outward, strict=False)
     return tuple(_threshold(low, high, away, np.dtype(dtype).type) for low, high, away in pairs)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _constant_thresholds(
+    levels: tuple[float, ...], outward: tuple[bool, ...], dtype: str
+) -> tuple[float, ...]:
+    return _thresholds(levels, outward, dtype)
 
 
 def _threshold(low: float, high: float, away: bool, number: type[np.floating]) -> float:

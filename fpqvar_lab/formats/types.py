@@ -40,13 +40,15 @@ class _Signed:
     @property
     def smallest_subnormal(self) -> float:
         """The smallest level above zero, a subnormal where the format has any."""
-        return self.magnitudes.levels[1]
+        return next(level for level in self.magnitudes.levels if level > 0)
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """All distinct values, ascending; the two zeros are one level."""
-        positive = self.magnitudes.levels[1:]
-        return (*(-value for value in reversed(positive)), 0.0, *positive)
+        """All distinct values, ascending; the two zeros, where there are any, are one level."""
+        levels = self.magnitudes.levels
+        zero = (0.0,) if levels[0] == 0 else ()
+        positive = levels[len(zero) :]
+        return (*(-value for value in reversed(positive)), *zero, *positive)
 
     @property
     def binades(self) -> tuple[tuple[float, float], ...]:
@@ -172,13 +174,17 @@ class IntFormat(_Signed):
 class GridFormat(_Signed):
     """A sign-magnitude format with any magnitudes.
 
+    With a magnitude of 0 the grid is *mid-tread*, and one of its codes, that of -0, is wasted.
+    Without one it is *mid-rise*: every code is another level, and a zero becomes the smallest level
+    of its own sign, whatever the tie rule.
+
     Args:
-        values: the magnitudes, which start at 0 and ascend; 2 to 128 of them. They are held as
-            float32 numbers.
+        values: the magnitudes, ascending from 0 or from a positive number; 2 to 128 of them. They
+            are held as float32 numbers.
 
     Raises:
-        ValueError: when the values do not start at 0, do not ascend, are not finite, or are too
-            many or too few.
+        ValueError: when the values are negative, do not ascend, are not finite, or are too many or
+            too few.
     """
 
     values: tuple[float, ...]
@@ -188,8 +194,10 @@ class GridFormat(_Signed):
         if not 2 <= len(values) <= 2 ** (MAX_BITS - 1):
             raise ValueError(f"values has {len(values)} magnitudes; use 2 to {2 ** (MAX_BITS - 1)}")
         ascending = all(low < high for low, high in itertools.pairwise(values))
-        if values[0] != 0 or not ascending or not math.isfinite(values[-1]):
-            raise ValueError(f"values {self.values} must start at 0, ascend and be finite float32s")
+        if values[0] < 0 or not ascending or not math.isfinite(values[-1]):
+            raise ValueError(
+                f"values {self.values} must be finite float32s that ascend from 0 or above it"
+            )
         object.__setattr__(self, "values", values)
 
     @property
@@ -201,6 +209,11 @@ class GridFormat(_Signed):
     def magnitudes(self) -> Magnitudes:
         """The non-negative levels, in the form that rounds to them."""
         return classify(self.values)
+
+    @property
+    def is_mid_rise(self) -> bool:
+        """Whether there is no level at zero, so that all codes are different levels."""
+        return self.values[0] > 0
 
     @classmethod
     def integers(cls, highest: int) -> "GridFormat":
@@ -268,7 +281,9 @@ class DualFormat:
     def levels(self) -> tuple[float, ...]:
         """All distinct values, ascending, each half in units of its own scale."""
         below = tuple(value for value in self.negative.levels if value < 0)
-        return (*below, *(value for value in self.positive.levels if value >= 0))
+        above = tuple(value for value in self.positive.levels if value > 0)
+        has_zero = 0.0 in (self.negative.magnitudes.levels[0], self.positive.magnitudes.levels[0])
+        return (*below, *((0.0,) if has_zero else ()), *above)
 
     @property
     def binades(self) -> tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]:

@@ -42,6 +42,9 @@ from fpqvar_lab.quantization.scales import (
 
 Columns = tuple[Tensor, ...]
 
+LONGEST_COMPARED = 16
+"""Magnitudes of a table that a compiled kernel goes through by comparison, one for each."""
+
 
 @dataclass(frozen=True)
 class Symmetric:
@@ -52,8 +55,9 @@ class Symmetric:
 
     @property
     def compilable(self) -> bool:
-        """Whether the levels are computed; table look-ups gain nothing from compilation."""
-        return not isinstance(self.format.magnitudes, Table)
+        """Whether the levels are computed or few; long tables gain nothing from compilation."""
+        magnitudes = self.format.magnitudes
+        return not isinstance(magnitudes, Table) or len(magnitudes.levels) <= LONGEST_COMPARED
 
     def absmax(self, below: Tensor, above: Tensor) -> Columns:
         return (torch.maximum(below, above),)
