@@ -280,7 +280,7 @@ def test_quantization_is_odd_with_ties_to_even(rows, fmt):
 @settings(max_examples=60, deadline=None)
 @given(rows_of_eight, st.sampled_from([*FORMATS.values(), GRID]), st.sampled_from(Rounding))
 def test_quantization_is_monotone_within_a_row(rows, fmt, rounding):
-    x = torch.tensor(rows).sort(-1).values
+    x = torch.tensor(rows).sort(-1).values + 0.0  # a mid-rise grid tells the two zeros apart
     values = Quantizer(fmt, PER_TOKEN, rounding=rounding)(x)
     assert (values.diff(dim=-1) >= 0).all()
 

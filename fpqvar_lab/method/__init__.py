@@ -11,6 +11,7 @@ from fpqvar_lab.method.format_search import (
     choose_formats,
 )
 from fpqvar_lab.method.gptq import DAMPING, input_moments, quantize_gptq
+from fpqvar_lab.method.grid_design import GridDesign, design_grid, exact_integers, group_magnitudes
 from fpqvar_lab.method.kv_cache import QuantKVCache, RequantizedKVCache
 from fpqvar_lab.method.plan import LayerPlan, Plan, make_plan
 from fpqvar_lab.method.ptq import calibrate, calibrate_and_quantize, quantize_model
@@ -27,6 +28,7 @@ __all__ = [
     "FP6_FORMATS",
     "POST_GELU_FORMATS",
     "RECIPES",
+    "GridDesign",
     "LayerPlan",
     "LayerRecipe",
     "Plan",
@@ -38,7 +40,10 @@ __all__ = [
     "calibrate",
     "calibrate_and_quantize",
     "choose_formats",
+    "design_grid",
+    "exact_integers",
     "find_recipe",
+    "group_magnitudes",
     "input_moments",
     "is_quantized",
     "kl_divergence",
