@@ -181,7 +181,17 @@ def _add_evaluate(subparsers: argparse._SubParsersAction) -> None:
     sub.add_argument("--threads", type=_positive, help="of each process (default: torch's choice)")
     sub.add_argument("--workers", type=_positive, help="run in so many processes here")
     sub.add_argument("--scheduler", metavar="ADDRESS", help="run on the Dask cluster there")
-    sub.add_argument("--remeasure", action="store_true", help="also rows measured with other code")
+    sub.add_argument(
+        "--refresh",
+        "--remeasure",
+        action="store_true",
+        help="measure again the rows whose arithmetic has changed since",
+    )
+    sub.add_argument(
+        "--confirm",
+        action="store_true",
+        help="compute KL again (no samples) and record which rows still hold",
+    )
     sub.add_argument("--out", type=Path, default=Path("scores.json"), help="default scores.json")
     sub.set_defaults(run="evaluate")
 

@@ -19,8 +19,10 @@ from fpqvar_lab.evaluation import (
     Settings,
     Subject,
     choose_rows,
+    confirm,
     evaluate,
     load_codec,
+    read_results,
 )
 from fpqvar_lab.method import RECIPES, load_quantized
 from fpqvar_lab.parallel import connect
@@ -42,7 +44,12 @@ def run(options: argparse.Namespace) -> None:
             subject, settings, shards, client=client, keep_samples=options.keep_samples, bar=bar
         )
         file = ResultFile(options.out, evaluation.head)
-        for line in evaluate(evaluation, rows, file, remeasure=options.remeasure):
+        lines = (
+            confirm(evaluation, rows, file)
+            if options.confirm
+            else evaluate(evaluation, rows, file, refresh=options.refresh)
+        )
+        for line in lines:
             tqdm.write(line, file=sys.stdout)
             sys.stdout.flush()
     print(options.out)
@@ -50,6 +57,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _recipes(options: argparse.Namespace) -> list[str]:
     given = options.recipes
+    if given is None and (options.refresh or options.confirm) and options.out.is_file():
+        return [name for name in read_results(options.out)["rows"] if name in RECIPES]
     if given is None:
         given = "" if options.quantized else "all"
     return list(RECIPES) if given == "all" else [name for name in given.split(",") if name]

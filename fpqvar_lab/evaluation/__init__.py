@@ -2,6 +2,8 @@
 original, measured in resumable tasks, and result files that say what made them.
 """
 
+from fpqvar_lab.evaluation.confirmation import confirm
+from fpqvar_lab.evaluation.dependencies import arithmetic, code_digests
 from fpqvar_lab.evaluation.divergence import divergence, layer_snr, predictions
 from fpqvar_lab.evaluation.evaluate import evaluate
 from fpqvar_lab.evaluation.extractors import (
@@ -29,7 +31,8 @@ from fpqvar_lab.evaluation.models import CodecFile, ExecutionConfig, ModelFile, 
 from fpqvar_lab.evaluation.parts import Part, cut
 from fpqvar_lab.evaluation.provenance import machine
 from fpqvar_lab.evaluation.reference import read_reference
-from fpqvar_lab.evaluation.results import ResultFile, read_results, stale
+from fpqvar_lab.evaluation.results import ResultFile, read_results
+from fpqvar_lab.evaluation.staleness import RowState, row_states, stale
 from fpqvar_lab.evaluation.subject import Row, Settings, Subject, choose_rows
 from fpqvar_lab.evaluation.tasks import Guidance, ImagesTask, SampleTask, read_moments
 
@@ -50,11 +53,15 @@ __all__ = [
     "Part",
     "ResultFile",
     "Row",
+    "RowState",
     "SampleTask",
     "Settings",
     "Subject",
+    "arithmetic",
     "bootstrap_mean",
     "choose_rows",
+    "code_digests",
+    "confirm",
     "cut",
     "difference",
     "divergence",
@@ -74,6 +81,7 @@ __all__ = [
     "read_moments",
     "read_reference",
     "read_results",
+    "row_states",
     "stale",
     "to_uint8",
 ]

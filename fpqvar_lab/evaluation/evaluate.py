@@ -4,11 +4,11 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 
-from fpqvar_lab.evaluation import provenance
+from fpqvar_lab.evaluation import dependencies
 from fpqvar_lab.evaluation.measurement import Evaluation
 from fpqvar_lab.evaluation.results import Content, ResultFile
+from fpqvar_lab.evaluation.staleness import file_states
 from fpqvar_lab.evaluation.subject import Row
-from fpqvar_lab.files import digest
 
 LABELS = {
     "fid": "FID",
@@ -22,24 +22,32 @@ LABELS = {
 
 
 def evaluate(
-    evaluation: Evaluation, rows: Sequence[Row], file: ResultFile, *, remeasure: bool = False
+    evaluation: Evaluation, rows: Sequence[Row], file: ResultFile, *, refresh: bool = False
 ) -> Iterator[str]:
     """Measure rows that a result file lacks, and add each as soon as it is there.
 
-    A row that is there is left alone while its recipe is the same; with `remeasure` also the code
-    must be the same.
+    Args:
+        evaluation: The subject and the settings.
+        rows: The rows that the file shall have.
+        file: The result file.
+        refresh: Whether rows are measured again if modules that compute them have changed since,
+            unless they were confirmed; rows of another recipe or model are in any case.
 
     Yields:
         A line about each row.
     """
-    code, started, drawn = provenance.code_digests(), time.perf_counter(), 0
+    code, started, drawn = dependencies.code_digests(), time.perf_counter(), 0
     known = file.rows()
-    todo = [row for row in rows if not _up_to_date(known.get(row.name), row, code, remeasure)]
+    states = file_states(file, rows)
+    todo = [
+        row
+        for row in rows
+        if not _is_of(known.get(row.name), row) or (refresh and states[row.name].is_stale)
+    ]
     evaluation.bar.total = evaluation.settings.samples * len(todo)
     for row in rows:
         if row not in todo:
-            other = known[row.name]["provenance"]["code"] != digest(code)
-            yield f"{row.name}: measured before" + (", with other code" if other else "")
+            yield f"{row.name}: measured before ({states[row.name]})"
     for number, row in enumerate(todo):
         evaluation.bar.set_description(row.name)
         found = evaluation.measure(row)
@@ -52,12 +60,11 @@ def evaluate(
         evaluation.shards.rmdir()
 
 
-def _up_to_date(known: Content | None, row: Row, code: dict[str, str], remeasure: bool) -> bool:
+def _is_of(known: Content | None, row: Row) -> bool:
+    """Whether a row that was measured is of the same recipe or model."""
     if known is None:
         return False
-    found = known["provenance"]
-    same = all(found.get(key) == value for key, value in row.source.items())
-    return same and not (remeasure and found["code"] != digest(code))
+    return all(known["provenance"].get(key) == value for key, value in row.source.items())
 
 
 def _clock(seconds: float) -> str:

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from fpqvar_lab import var
-from fpqvar_lab.evaluation import provenance
+from fpqvar_lab.evaluation import dependencies, provenance
 from fpqvar_lab.evaluation.divergence import Divergence
 from fpqvar_lab.evaluation.models import ModelFile, load_codec, load_model
 from fpqvar_lab.evaluation.parts import cut
@@ -38,7 +38,7 @@ from fpqvar_lab.method import (
 from fpqvar_lab.parallel import Store, Task, Tensors, results
 
 PROBE = 100
-"""The number of images whose KL a test measures again, to see whether a recipe does the same."""
+"""The number of images whose divergences show whether a recipe still does the same."""
 QUANTIZED_PARTS = ("mat_qkv", "proj", "fc1", "fc2")
 """Linear layers of a block that count for a row's weight bytes, quantized or not."""
 
@@ -122,7 +122,7 @@ class Evaluation:
 
     def folder(self, row: Row) -> Path:
         """Where results of the row's tasks are kept; another one for other code or settings."""
-        key = digest([self.head, row.name, row.source, provenance.code_digests()])
+        key = digest([self.head, row.name, row.source, dependencies.code_digests()])
         return self.shards / f"{row.name}-{key[:12]}"
 
     def measure(self, row: Row) -> Content:
@@ -130,14 +130,28 @@ class Evaluation:
         started, store = time.perf_counter(), Store(self.folder(row))
         found = self._of_images(row, store) if row in IMAGE_ROWS else self._of_model(row, store)
         seconds = round(time.perf_counter() - started, 1)
-        return found | {"provenance": {**row.source, **self._circumstances(), "seconds": seconds}}
+        source = {**row.source, "code": digest(dependencies.code_digests()), **self.circumstances()}
+        return found | {"provenance": {**source, "seconds": seconds}}
 
-    def _circumstances(self) -> Content:
+    def recompute(self, row: Row, *, probe: bool = False) -> Content:
+        """Measure of a row what needs no samples: divergences, or the scores of real images.
+
+        Args:
+            row: The row.
+            probe: Whether divergences are taken on the first `PROBE` images only.
+        """
+        store = Store(self.folder(row))
+        if row in IMAGE_ROWS:
+            return self._of_images(row, store)
+        return self._divergence(self._prepare(row, store)[0], store, probe=probe)
+
+    def circumstances(self) -> Content:
+        """What a result says of the machine and the versions that it was computed with."""
         execution = self.settings.execution
         return {
-            "code": digest(provenance.code_digests()),
             "versions": provenance.versions(),
             "machine": provenance.machine(execution.device),
+            "instructions": provenance.instructions(execution.device),
             "threads": execution.threads or torch.get_num_threads(),
             "workers": len(self.client.ncores()) if self.client else 0,
         }
@@ -187,7 +201,7 @@ class Evaluation:
         save_quantized(quantized, path)
         spill.unlink(missing_ok=True)
 
-    def _divergence(self, file: ModelFile, store: Store) -> Content:
+    def _divergence(self, file: ModelFile, store: Store, *, probe: bool = False) -> Content:
         subject, execution = self.subject, self.settings.execution
         if subject.images is None or self.original is None:
             return {}
@@ -203,7 +217,7 @@ class Evaluation:
                 start,
                 min(size, count - start),
             )
-            for start in range(0, count, size)
+            for start in range(0, min(count, PROBE) if probe else count, size)
         ]
         return self._summed_up(self._run(tasks, store, show=False))
 
@@ -219,6 +233,7 @@ class Evaluation:
             "kl_by_step": measured.by_step("kl").tolist(),
             "cross_entropy_by_step": measured.by_step("cross_entropy").tolist(),
             "probe_kl": float(measured.by_image("kl")[:PROBE].mean()),
+            "probe_cross_entropy": float(measured.by_image("cross_entropy")[:PROBE].mean()),
         }
 
     # Images

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fpqvar_lab.evaluation.models import ModelFile
 from fpqvar_lab.files import digest, write_text
-from fpqvar_lab.method import find_recipe, recipe_digest
 
 Content = dict[str, Any]
 FORMAT = "fpqvar-lab evaluation 2"
@@ -41,14 +39,21 @@ def read_results(file: Path | str) -> Content:
 
 
 def _renamed(content: Content) -> Content:
-    """A file of the first format with the keys of this one."""
+    """A file of the first format with the keys of this one.
+
+    Its digests of code were made in another way and are kept apart from those of today.
+    """
 
     def rename(part: Content) -> Content:
         return {_RENAMED.get(key, key): value for key, value in part.items()}
 
-    rows = {name: rename(row) for name, row in content["rows"].items()}
-    shared = {part: rename(content[part]) for part in ("subject", "settings")}
-    return {**content, "format": FORMAT, **shared, "rows": rows}
+    return {
+        "format": FORMAT,
+        **{part: rename(content[part]) for part in ("subject", "settings")},
+        "rows": {name: rename(row) for name, row in content["rows"].items()},
+        "code": {},
+        "code_of_first_edition": content["code"],
+    }
 
 
 @dataclass(frozen=True)
@@ -83,53 +88,47 @@ class ResultFile:
         return content["rows"]
 
     def add(self, name: str, row: Content, code: dict[str, str]) -> None:
-        """Put a row in place; rows that other processes have added meanwhile stay."""
-        known = read_results(self.path) if self.path.exists() else {"rows": {}, "code": {}}
+        """Put a row in place; rows that other processes have added meanwhile stay.
+
+        Args:
+            name: The name of the row.
+            row: What was measured; its provenance has the digest of `code`.
+            code: The digests of the modules that measured it.
+        """
+        known = read_results(self.path) if self.path.exists() else {"rows": {}}
         rows = known["rows"] | {name: row}
-        used = {row["provenance"]["code"] for row in rows.values()}
-        codes = known["code"] | {digest(code): code}
-        content = {
-            "format": FORMAT,
-            **self.head,
-            "rows": rows,
-            "code": {key: value for key, value in codes.items() if key in used},
-        }
+        used = {key for row in rows.values() for key in _codes(row["provenance"])}
+        tables = {"code": known.get("code", {}) | {digest(code): code}}
+        if old := known.get("code_of_first_edition"):
+            tables["code_of_first_edition"] = old
+        content = {"format": FORMAT, **self.head, "rows": rows}
+        for part, table in tables.items():
+            content[part] = {key: value for key, value in table.items() if key in used}
         write_text(self.path, _to_text(content))
+
+    def confirm(self, name: str, record: Content, code: dict[str, str]) -> None:
+        """Record that the present code gives the numbers of a row."""
+        row = read_results(self.path)["rows"][name]
+        provenance = row["provenance"] | {"confirmed": record}
+        self.add(name, row | {"provenance": provenance}, code)
+
+
+def _codes(provenance: Content) -> list[str]:
+    """The keys of the digests of code that measured a row, and that confirmed it."""
+    confirmed = provenance.get("confirmed")
+    return [provenance["code"], *([confirmed["code"]] if confirmed else [])]
 
 
 def _to_text(content: Content) -> str:
     """JSON with seven significant digits, and each list of numbers in one line."""
-    text = json.dumps(_rounded(content), indent=1)
+    text = json.dumps(rounded(content), indent=1)
     return re.sub(r"\[[^\[\]{}]*\]", lambda list_: " ".join(list_[0].split()), text) + "\n"
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Round every float in a JSON value to the seven digits that a result file keeps."""
     if isinstance(value, float):
         return float(f"{value:.7g}")
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value
-
-
-def stale(file: Path | str, weights: dict[str, Path]) -> list[str]:
-    """List what a result file claims to measure and does not any more; empty where all holds.
-
-    Args:
-        file: The result file.
-        weights: Files by the name that the file's subject has for their digest.
-    """
-    content = read_results(file)
-    found = [
-        f"{Path(file).name}: {name} {path.name} has changed"
-        for name, path in weights.items()
-        if content["subject"][name] != ModelFile.of(path, quantized=False).sha256
-    ]
-    for name, row in content["rows"].items():
-        recorded = row["provenance"].get("recipe_sha256")
-        try:
-            now = None if recorded is None else recipe_digest(find_recipe(name))
-        except ValueError:
-            now = "missing"
-        if now != recorded:
-            found.append(f"{Path(file).name}: recipe {name} has changed")
-    return found
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list) else value
