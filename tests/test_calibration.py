@@ -263,16 +263,16 @@ def test_what_is_not_there_is_named(models, tmp_path):
         capture(*models, LABELS, spill=tmp_path / "x", dtype=torch.int8)
 
 
-@pytest.mark.parametrize(("classes", "pictures"), [(10, 25), (10, 4), (1000, 100), (3, 3)])
-def test_a_calibration_set_spreads_its_labels_and_is_reproducible(classes, pictures):
-    chosen = CalibrationSet(classes, pictures, seed=5)
+@pytest.mark.parametrize(("classes", "images"), [(10, 25), (10, 4), (1000, 100), (3, 3)])
+def test_a_calibration_set_spreads_its_labels_and_is_reproducible(classes, images):
+    chosen = CalibrationSet(classes, images, seed=5)
     counts = chosen.labels.bincount(minlength=classes)
-    assert counts.sum() == pictures
+    assert counts.sum() == images
     assert counts.max() - counts.min() <= 1
-    assert torch.equal(chosen.labels, CalibrationSet(classes, pictures, seed=5).labels)
+    assert torch.equal(chosen.labels, CalibrationSet(classes, images, seed=5).labels)
     if classes > 3:
-        assert not torch.equal(chosen.labels, CalibrationSet(classes, pictures, seed=6).labels)
-    with pytest.raises(ValueError, match="pictures 0"):
+        assert not torch.equal(chosen.labels, CalibrationSet(classes, images, seed=6).labels)
+    with pytest.raises(ValueError, match="images 0"):
         CalibrationSet(classes, 0)
 
 

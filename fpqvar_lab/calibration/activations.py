@@ -1,7 +1,7 @@
 """Captured inputs of layers: tensors by layer and step, in memory or in a safetensors file.
 
 The size of the storage is fixed before anything is captured, and a file is written through a memory
-map, so that neither grows with the number of pictures once `tokens` bounds it.
+map, so that neither grows with the number of images once `tokens` bounds it.
 """
 
 import json
@@ -25,7 +25,7 @@ _ALIGNMENT = 8  # bytes; of the data in the file, so that every dtype can be vie
 
 
 class Activations(Mapping[str, Sequence[Tensor]]):
-    """For each layer's name a sequence with one tensor (tokens, channels) a step.
+    """For each layer's name a sequence with one tensor (tokens, channels) per step.
 
     Tensors in a file are read anew at each access and not kept.
     """

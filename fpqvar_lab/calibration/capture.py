@@ -1,6 +1,6 @@
 """What a model's linear layers read while it samples: captured tokens, or statistics of them.
 
-Layers are watched while the model draws pictures with guidance, as in use, and not on
+Layers are watched while the model samples images with guidance, as in use, and not on
 teacher-forced data: quantizers meet the inputs that the model's own samples lead to. Both halves
 of the guided batch are in everything here.
 """
@@ -34,31 +34,31 @@ Use = Callable[[str, int, Tensor], None]
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Which pictures are drawn for calibration: labels spread over the classes, and a seed.
+    """Which images are sampled for calibration: labels spread over the classes, and a seed.
 
     Args:
-        classes: of the model.
-        pictures: how many; no class gets two more than another. The default, 100 labels at all
-            steps, is meant for the large models.
-        seed: chooses the labels and their order, and draws the pictures.
+        classes: how many classes the model has.
+        images: how many images are sampled; no class gets two more than another. The default, 100
+            labels at all steps, is meant for the large models.
+        seed: the seed that chooses the labels and their order, and samples the images.
     """
 
     classes: int
-    pictures: int = 100
+    images: int = 100
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("classes", "pictures"):
+        for name in ("classes", "images"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not positive")
 
     @property
     def labels(self) -> Tensor:
-        """(pictures,) int64."""
+        """The class of each image, (images,) int64."""
         generator = torch.Generator().manual_seed(self.seed)
-        rounds = -(-self.pictures // self.classes)
+        rounds = -(-self.images // self.classes)
         orders = [torch.randperm(self.classes, generator=generator) for _ in range(rounds)]
-        return torch.cat(orders)[: self.pictures]
+        return torch.cat(orders)[: self.images]
 
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
         """A new source of randomness for `sample`, always in the same state."""
@@ -68,8 +68,8 @@ class CalibrationSet:
 def layer_names(var: VAR, layers: Patterns = "*") -> list[str]:
     """Names of the linear layers that read all tokens of each step, and match a pattern.
 
-    These are the blocks' four, and the head. AdaLN's layers run once a picture, and `word_embed`
-    not at the first step: neither is among them.
+    These are the blocks' four, and the head. AdaLN's layers run once per image, and `word_embed`
+    does not run at the first step: neither is among them.
 
     Args:
         var: the model.
@@ -107,46 +107,48 @@ def capture(
 ) -> Activations:
     """The inputs of linear layers, by layer and step, while the model samples.
 
-    Storage is allocated before the first picture and is exactly `capture_bytes`: the sum over
+    Storage is allocated before the first image and is exactly `capture_bytes`: the sum over
     layers and steps of tokens x channels x bytes of the dtype, where a step keeps at most `tokens`
     tokens. Beyond that memory holds what sampling one batch needs.
 
     Args:
         var: the transformer.
-        vqvae: the one it was trained with.
-        labels: (pictures,) int64, or a calibration set, which brings its generator.
-        layers: patterns of `layer_names`.
-        generator: source of randomness for sampling, on the models' device.
-        cfg: as for `sample`, like the next two.
-        top_k: codes kept at each token.
-        top_p: probability kept at each token.
-        batch_size: pictures drawn at a time. A picture depends on its place in the batch.
-        tokens: kept of each step, each of a step's tokens with the same probability (reservoir
+        vqvae: the VQVAE it was trained with.
+        labels: the classes of the images, (images,) int64; or a calibration set, which brings its
+            generator.
+        layers: which layers to watch, as patterns of `layer_names`.
+        generator: the source of randomness for sampling, on the models' device.
+        cfg: the strength of the guidance; this and the next two are as for `sample`.
+        top_k: how many codes are kept at each token.
+        top_p: how much probability is kept at each token.
+        batch_size: how many images are sampled at a time. An image depends on its index in the
+            batch.
+        tokens: how many tokens are kept of each step, all with the same probability (reservoir
             sampling, seeded by the generator's initial seed). They are the same tokens in all
             layers, whichever layers are captured. None keeps all.
-        dtype: to store.
+        dtype: the dtype in which the inputs are stored.
         spill: a safetensors file to write to instead of memory, replacing what is there;
             `Activations.open` finds it again. The tensors are then read from it when asked for.
 
     Returns:
         A mapping from each layer's name, as in ``var.named_modules()``, to one tensor (tokens,
-        channels) a step, on the CPU.
+        channels) per step, on the CPU.
 
     Raises:
         ValueError: a pattern matches nothing, there are no labels, a count is not positive, or
             `sample` refuses the labels.
     """
-    drawing = _drawing(var, labels, generator, cfg, top_k, top_p, batch_size)
+    sampling = _sampling(var, labels, generator, cfg, top_k, top_p, batch_size)
     names = layer_names(var, layers)
-    shapes = _shapes(var, names, len(drawing.labels), tokens)
+    shapes = _shapes(var, names, len(sampling.labels), tokens)
 
     def fill(kept: Mapping[str, Sequence[Tensor]]) -> None:
         reservoirs = {
-            (name, step): _Reservoir(rows, (drawing.seed, step))
+            (name, step): _Reservoir(rows, (sampling.seed, step))
             for name, steps in kept.items()
             for step, rows in enumerate(steps)
         }
-        drawing.watch(var, vqvae, names, lambda name, step, x: reservoirs[name, step].add(x))
+        sampling.watch(var, vqvae, names, lambda name, step, x: reservoirs[name, step].add(x))
 
     if spill is None:
         kept = allocate(shapes, dtype)
@@ -159,14 +161,14 @@ def capture(
 
 def capture_bytes(
     var: VAR,
-    pictures: int,
+    images: int,
     layers: Patterns = "*.ffn.fc1",
     *,
     tokens: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> int:
     """The bytes that `capture` would store, without capturing."""
-    return size_in_bytes(_shapes(var, layer_names(var, layers), pictures, tokens), dtype)
+    return size_in_bytes(_shapes(var, layer_names(var, layers), images, tokens), dtype)
 
 
 def observe(
@@ -186,7 +188,7 @@ def observe(
     Arguments and errors are those of `capture`. No activation outlives its batch; what is kept is
     a few float64 vectors of channels for each layer and step.
     """
-    drawing = _drawing(var, labels, generator, cfg, top_k, top_p, batch_size)
+    sampling = _sampling(var, labels, generator, cfg, top_k, top_p, batch_size)
     names = layer_names(var, layers)
     found: dict[str, list[ChannelStatistics]] = {name: [] for name in names}
 
@@ -197,13 +199,13 @@ def observe(
         else:
             found[name][step] = found[name][step].merge(statistics)
 
-    drawing.watch(var, vqvae, names, add)
+    sampling.watch(var, vqvae, names, add)
     return {name: tuple(steps) for name, steps in found.items()}
 
 
 @dataclass(frozen=True)
-class _Drawing:
-    """How the pictures are drawn while layers are watched."""
+class _Sampling:
+    """How images are sampled while layers are watched."""
 
     labels: Tensor
     generator: torch.Generator | None
@@ -232,7 +234,7 @@ class _Drawing:
                 )
 
 
-def _drawing(
+def _sampling(
     var: VAR,
     labels: Tensor | CalibrationSet,
     generator: torch.Generator | None,
@@ -240,7 +242,7 @@ def _drawing(
     top_k: int,
     top_p: float,
     batch_size: int,
-) -> _Drawing:
+) -> _Sampling:
     device = var.class_emb.weight.device
     if isinstance(labels, CalibrationSet):
         if generator is not None:
@@ -248,10 +250,10 @@ def _drawing(
         generator = labels.generator(device)
     labels = labels.labels if isinstance(labels, CalibrationSet) else labels
     if len(labels) == 0:
-        raise ValueError("labels is empty; give one for each picture to draw")
+        raise ValueError("labels is empty; give one for each image to sample")
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} is not positive")
-    return _Drawing(labels.to(device), generator, cfg, top_k, top_p, batch_size)
+    return _Sampling(labels.to(device), generator, cfg, top_k, top_p, batch_size)
 
 
 @contextmanager
@@ -293,17 +295,17 @@ class _Reservoir:
         self.seen += len(x)
         # Of two rows that fall on one slot the later stays: np.unique gives the first, so reverse.
         unique, first = np.unique(slots[::-1], return_index=True)
-        inside = unique < len(self.rows)
-        chosen = room + len(numbers) - 1 - first[inside]
+        kept = unique < len(self.rows)
+        chosen = room + len(numbers) - 1 - first[kept]
         if len(chosen):
             picked = x[torch.from_numpy(chosen).to(x.device)]
-            self.rows[torch.from_numpy(unique[inside])] = picked.to("cpu", self.rows.dtype)
+            self.rows[torch.from_numpy(unique[kept])] = picked.to("cpu", self.rows.dtype)
 
 
-def _shapes(var: VAR, names: Sequence[str], pictures: int, tokens: int | None) -> Shapes:
+def _shapes(var: VAR, names: Sequence[str], images: int, tokens: int | None) -> Shapes:
     if tokens is not None and tokens < 1:
         raise ValueError(f"tokens {tokens} is not positive; use None to keep all")
-    seen = [2 * pictures * count for count in var.config.tokens_per_step]
+    seen = [2 * images * count for count in var.config.tokens_per_step]
     kept = seen if tokens is None else [min(tokens, count) for count in seen]
     channels = {name: var.get_submodule(name).get_parameter("weight").shape[1] for name in names}
     return {name: [(count, channels[name]) for count in kept] for name in names}

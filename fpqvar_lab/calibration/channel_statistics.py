@@ -12,24 +12,25 @@ from torch import Tensor
 
 _MAGNITUDES = 2.0 ** (torch.arange(-40, 25, dtype=torch.float64) / 4)
 HISTOGRAM_EDGES = torch.cat((-_MAGNITUDES.flip(0), _MAGNITUDES))
-"""Edges of the histogram's bins, (130,), four a binade for magnitudes from 2^-10 to 2^6, both
+"""Edges of the histogram's bins, (130,), four per binade for magnitudes from 2^-10 to 2^6, both
 signs. Bin i holds values from edge i - 1 up to, but not, edge i; the first and the last are open.
 """
 
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """Of a stream of tokens (tokens, channels); float64, but for counts.
+    """Statistics of a stream of tokens (tokens, channels); float64, but for counts.
 
     Args:
-        count: tokens seen.
-        minimum: (channels,).
-        maximum: (channels,).
-        mean: (channels,).
-        powers: (3, channels), sums over tokens of the second, third and fourth power of the
-            distance from `mean`.
-        negatives: (channels,) int64, values below zero.
-        histogram: (131,) int64, values of all channels in the bins of `HISTOGRAM_EDGES`.
+        count: how many tokens were seen.
+        minimum: the smallest value of each channel, (channels,).
+        maximum: the largest value of each channel, (channels,).
+        mean: the mean of each channel, (channels,).
+        powers: sums over the tokens of the second, third and fourth power of the distance from
+            `mean`, (3, channels).
+        negatives: how many values of each channel are below zero, (channels,) int64.
+        histogram: how many values of all channels lie in each bin of `HISTOGRAM_EDGES`, (131,)
+            int64.
     """
 
     count: int
@@ -42,7 +43,7 @@ class ChannelStatistics:
 
     @staticmethod
     def of(x: Tensor) -> "ChannelStatistics":
-        """Of tokens (..., channels).
+        """The statistics of tokens (..., channels).
 
         Raises:
             ValueError: there are none.
@@ -67,7 +68,7 @@ class ChannelStatistics:
         )
 
     def merge(self, other: "ChannelStatistics") -> "ChannelStatistics":
-        """Of both streams together.
+        """The statistics of both streams together.
 
         Raises:
             ValueError: the numbers of channels differ.
@@ -107,7 +108,7 @@ class ChannelStatistics:
 
     @property
     def fraction_negative(self) -> Tensor:
-        """Share of each channel's values below zero, (channels,)."""
+        """Fraction of each channel's values below zero, (channels,)."""
         return self.negatives.double() / self.count
 
     def whole(self) -> "ChannelStatistics":

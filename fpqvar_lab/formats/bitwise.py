@@ -1,5 +1,4 @@
-"""`torch.where` in the form that is fast: bit masks in eager mode, comparisons where it is
-compiled.
+"""`torch.where` by bit operations in eager mode, and by comparisons where it is compiled.
 
 On a CPU, eager `torch.where` takes thirty times as long as a multiplication; three bit operations
 do the same. Inductor vectorizes comparisons, but not bit casts.
@@ -24,8 +23,9 @@ def select(mask: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
 
     Args:
         mask: bool, or from `negative_mask`.
-        chosen: float32 or float64, of a shape that broadcasts with the mask.
-        other: of the same dtype and shape.
+        chosen: the values where the mask is set; float32 or float64, in a shape that broadcasts
+            with the mask.
+        other: the values elsewhere, in the same dtype and shape.
     """
     if torch.compiler.is_compiling():
         return torch.where(mask, chosen, other)

@@ -20,13 +20,13 @@ from fpqvar_lab.formats.types import DualFormat, Format, IntFormat
 def round_to(x: Tensor, fmt: Format, rounding: Rounding = TIES_TO_EVEN) -> Tensor:
     """Round every element to the nearest level of a format, saturating at its ends.
 
-    The result is exact: no intermediate rounding happens in `x`'s own dtype. In a dual format both
-    halves are in the same unit here. Zeros keep the sign of the input; NaN stays NaN, and
+    The result is exact: no intermediate rounding happens in `x`'s own dtype. Both halves of a dual
+    format have a scale of 1 here. Zeros keep the sign of the input; NaN stays NaN, and
     infinities saturate.
 
     Args:
         x: floating point, any shape.
-        fmt: what to round to.
+        fmt: the format to round to.
         rounding: which way exact ties go.
 
     Returns:
@@ -67,7 +67,7 @@ def encode(x: Tensor, fmt: Format) -> Tensor:
 
     Args:
         x: floating point, any shape.
-        fmt: of at most 8 bits.
+        fmt: the format to encode in.
 
     Returns:
         uint8 codes with the shape of `x`: sign bit (bit `bits - 1`) and magnitude index, or two's
@@ -82,7 +82,7 @@ def encode(x: Tensor, fmt: Format) -> Tensor:
 
 
 def encode_levels(levels: Tensor, fmt: Format) -> Tensor:
-    """`encode` without the rounding: `levels` (float32) hold nothing but levels of the fmt."""
+    """`encode` without the rounding: `levels` (float32) are all levels of `fmt`."""
     if isinstance(fmt, IntFormat) and not fmt.symmetric:
         return levels.to(torch.int16).bitwise_and_(2**fmt.bits - 1).to(torch.uint8)
     negative = negative_mask(levels)
@@ -101,7 +101,7 @@ def decode(codes: Tensor, fmt: Format) -> Tensor:
 
     Args:
         codes: integer, any shape.
-        fmt: that they were encoded in.
+        fmt: the format that the codes were encoded in.
 
     Returns:
         float32 levels with the shape of `codes`.

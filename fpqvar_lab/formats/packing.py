@@ -1,4 +1,4 @@
-"""Codes of 1 to 8 bits in whole bytes: two 4-bit codes a byte, four 6-bit codes in three bytes.
+"""Codes of 1 to 8 bits in whole bytes: two 4-bit codes per byte, four 6-bit codes in three bytes.
 
 The first code takes the lowest bits of the first byte. `pack` fills the last word with zero codes.
 """
@@ -36,7 +36,7 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 
     Args:
         codes: uint8, any shape, each below 2^bits.
-        bits: 1 to 8.
+        bits: the width of a code, 1 to 8.
 
     Returns:
         uint8, one dimension, `packed_size(codes.numel(), bits)` long.
@@ -76,7 +76,7 @@ def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
 
     Args:
         packed: uint8, one dimension, from `pack`.
-        bits: of each code, 1 to 8.
+        bits: the width of a code, 1 to 8.
         count: how many codes were packed.
 
     Returns:

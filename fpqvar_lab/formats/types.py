@@ -1,8 +1,6 @@
 """The kinds of low-bit number formats as frozen values: minifloats, integers, grids and dual
 formats.
 
-The named formats, `round_to`, `encode` and `decode` are in `fpqvar_lab.formats`, which re-exports
-these classes.
 Sources: OCP Microscaling Formats v1.0, section 5.3; the dual format of FPQVAR, arXiv 2505.16335.
 """
 
@@ -75,10 +73,10 @@ class FloatFormat(_Signed):
     Args:
         exponent_bits: width of the exponent field, at least 1.
         mantissa_bits: width of the fraction field, 0 or more; at most 8 bits in all.
-        bias: of the exponent; `2^(exponent_bits - 1) - 1` by default, and 1 when `exponent_bits` is
-            1, which makes E1M2 the grid 0, 0.25, ..., 1.75.
+        bias: what is subtracted from the exponent field; by default `2^(exponent_bits - 1) - 1`, or
+            1 when `exponent_bits` is 1, which makes E1M2 the grid 0, 0.25, ..., 1.75.
         num_high_nans: how many of the highest magnitude codes are no numbers (1 in OCP's E4M3, 4 in
-            E5M2).
+            its E5M2, where infinity is one of them).
 
     Raises:
         ValueError: when the widths, the bias or `num_high_nans` do not describe such a format.
@@ -135,7 +133,7 @@ class IntFormat(_Signed):
     """Integers of 2 to 8 bits.
 
     Args:
-        bits: of a code, sign included.
+        bits: the width of a code, sign included.
         symmetric: True for sign-magnitude -(2^(bits-1) - 1) ... 2^(bits-1) - 1; False for two's
             complement, one value more below zero, which a `Quantizer` uses with a zero point
             (min-max quantization).

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-# Measured: from 2^15 to 2^18 elements a thread differ by 10 %; larger blocks start threads less
+# Measured: from 2^15 to 2^18 elements per thread differ by 10 %; larger blocks start threads less
 # often.
 ELEMENTS_PER_THREAD = 1 << 15
 
@@ -28,10 +28,11 @@ def map_elements(
     """An elementwise `function(matrix, *columns)`, computed by blocks.
 
     Args:
-        function: takes a block (r, c) and the columns' r rows, returns (r, c).
-        matrix: (rows, n).
-        columns: each (rows, 1).
-        dtype: of the result.
+        function: what to compute: it takes a block (r, c) and the r rows of each column, (r, 1),
+            and returns (r, c).
+        matrix: the first operand, (rows, n).
+        columns: the other operands, each (rows, 1).
+        dtype: the dtype of the result, (rows, n).
     """
     if _at_once(matrix):
         return function(matrix, *columns)

@@ -1,5 +1,4 @@
-"""How finely scales are given: one for a tensor, a channel, a token, or a group of consecutive
-elements.
+"""How finely scales are given: one per tensor, channel, token, or group of consecutive elements.
 
 Every granularity turns a tensor into a matrix whose rows share a scale, and back.
 """

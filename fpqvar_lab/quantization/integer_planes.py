@@ -22,10 +22,12 @@ class IntegerPlane:
     is 0 there.
 
     Args:
-        values: in the shape of the tensor; int8 where they fit, else int16, int32 or int64.
+        values: the integers, in the shape of the tensor; int8 where they fit, else int16, int32 or
+            int64.
         quantum: what an integer of one stands for, a power of two.
-        scales: float32, in the granularity's `scale_shape`.
-        zero_points: int8 in the same shape; only for min-max quantization.
+        scales: the scales as float32 numbers, in the granularity's `scale_shape`.
+        zero_points: the integers that stand for 0, int8 in the same shape; only for min-max
+            quantization.
     """
 
     values: Tensor

@@ -52,16 +52,18 @@ class Quantizer:
     straddling rows; nothing is computed in half precision.
 
     Args:
-        format: of the codes. A dual format has a scale for each half of each row; `IntFormat(bits,
-            symmetric=False)` a zero point (min-max quantization).
+        format: the format of the codes. A dual format has a scale for each half of each row, and
+            `IntFormat(bits, symmetric=False)` a zero point (min-max quantization).
         granularity: what shares a scale.
-        scale: how its size is chosen: `ABSMAX`, `MSE`, `percentile(99.9)` or `ratio(0.9)`.
-        rounding: where exact ties go.
+        scale: how the size of a scale is chosen, by `ABSMAX`, `MSE`, `percentile(99.9)` or
+            `ratio(0.9)`.
+        rounding: which way exact ties go.
         scale_dtype: in what form scales are stored, and hence what values they take.
-        gradient: "clipped" passes the gradient where rounding, not clipping, moved the value: up to
-            half a step beyond the largest level; clipped elements get 0. "everywhere" passes it to
-            all. With absolute-maximum scales in float32 nothing is clipped, and the two are the
-            same. No gradient flows through the scales.
+        gradient: which straight-through gradient is used. "clipped" passes it where rounding, not
+            clipping, moved the value, that is up to half a step beyond the largest level; clipped
+            elements get 0. "everywhere" passes it to all elements. With absolute-maximum scales in
+            float32 nothing is clipped, and the two are the same. No gradient flows through the
+            scales.
         check: whether NaN and infinity raise. Without the check their rows' values are undefined.
         compile: whether `q(x)` of a float32 tensor on a CPU runs as a kernel from `torch.compile`,
             with the same bits as without. The first call compiles (seconds). Without a compiler,
@@ -109,8 +111,9 @@ class Quantizer:
         Differentiable in `x` with the straight-through estimator.
 
         Args:
-            x: what to quantize.
-            scales: to use instead of those of `x`; from `scales` of a tensor of the same shape.
+            x: the tensor to quantize.
+            scales: the scales to use instead of those of `x`, from the method `scales` for a tensor
+                of the same shape.
 
         Raises:
             TypeError: when `x` is not floating point.
@@ -123,13 +126,14 @@ class Quantizer:
         return self._values(x, scales)
 
     def scales(self, x: Tensor) -> Scales:
-        """The scales of `x`, in the granularity's `scale_shape`. Raises as `q(x)` does."""
+        """The scales of `x`, in the granularity's `scale_shape`. Errors are those of `q(x)`."""
         rows = self._rows(x)
         return self._scales_of(rows).reshape(*self.granularity.scale_shape(x.shape))
 
     def quantize(self, x: Tensor, scales: Scales | None = None) -> "QuantizedTensor":
-        """`x` as packed codes and scales; `dequantize()` of it equals `q(x)` bit for bit. Raises as
-        that.
+        """`x` as packed codes and scales; their `dequantize()` equals `q(x)` bit for bit.
+
+        Arguments and errors are those of `q(x)`.
         """
         rows, scales, columns = self._prepared(x, scales)
         codes = map_elements(self._codes, rows, columns, torch.uint8)
@@ -140,8 +144,9 @@ class Quantizer:
         )
 
     def integer_codes(self, x: Tensor, scales: Scales | None = None) -> tuple[IntegerPlane, ...]:
-        """`x` as integers, scales and a power of two: what an integer datapath sees. Raises as
-        `q(x)`.
+        """`x` as integers, scales and a power of two: what an integer datapath sees.
+
+        Arguments and errors are those of `q(x)`.
 
         Returns:
             One plane, or (negative, positive) for a dual format; see `IntegerPlane`.
@@ -226,12 +231,12 @@ class QuantizedTensor:
     """Packed codes and scales; made by `Quantizer.quantize`.
 
     Args:
-        packed: uint8, one dimension: the codes in the order of the granularity's rows, by
-            `packing.pack`.
-        scales: in the shape of the granularity's `scale_shape`.
-        shape: of the tensor.
-        dtype: of the tensor, and of what `dequantize` returns.
-        quantizer: that made it.
+        packed: the codes in the order of the granularity's rows, as `pack` packs them; uint8, one
+            dimension.
+        scales: the scales, in the shape of the granularity's `scale_shape`.
+        shape: the shape of the tensor that was quantized.
+        dtype: the dtype of that tensor, and of what `dequantize` returns.
+        quantizer: the quantizer that made it.
     """
 
     packed: Tensor

@@ -44,7 +44,7 @@ class MseSearch:
     equals.
 
     Args:
-        ratios: those tried. Each costs one quantization of the tensor.
+        ratios: the ratios that are tried. Each costs one quantization of the tensor.
 
     Raises:
         ValueError: when there are none, or one is not positive.

@@ -51,9 +51,10 @@ class StoredScale:
     """Scales as they are kept.
 
     Args:
-        values: any shape; float32, float16, bfloat16, float8_e4m3fn, int8 for UE5M3's
+        values: the scales in any shape: float32, float16, bfloat16, float8_e4m3fn, int8 for UE5M3's
             codes, or uint8 for exponents with bias 127.
-        tensor_scale: float32, shape (), with which E4M3 values are multiplied.
+        tensor_scale: the scale of the tensor, float32 of shape (), by which E4M3 values are
+            multiplied.
     """
 
     values: Tensor
@@ -147,10 +148,10 @@ def store(
     """Scales that map `amax` on `largest`, rounded to what the storage holds.
 
     Args:
-        amax: magnitudes, not negative; any shape, float32 or float64.
+        amax: the magnitudes to map, not negative; any shape, float32 or float64.
         largest: the level to map them on.
-        dtype: the storage.
-        tensor_scale: to which E4M3 scales are relative; by default the one that their maximum asks
+        dtype: the form in which the scales are stored.
+        tensor_scale: what E4M3 scales are relative to; by default the one that their maximum asks
             for.
     """
     if dtype is ScaleDtype.POWER_OF_TWO:
@@ -205,9 +206,9 @@ def shift_up(scale: Tensor, reference: Tensor) -> Tensor:
     """The least shifts e with `scale <= reference * 2^e`, int8; 0 where `scale` is 0.
 
     Args:
-        scale: float32, not negative.
-        reference: float32, the same shape, positive where `scale` is, and at least 2^-126 times as
-            large.
+        scale: the scales to reach, float32, not negative.
+        reference: the scales to shift, float32 in the same shape; positive where `scale` is, and at
+            least 2^-126 times as large.
     """
     mantissa, exponent = torch.frexp(scale)
     reference_mantissa, reference_exponent = torch.frexp(reference)

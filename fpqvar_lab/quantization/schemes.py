@@ -48,7 +48,7 @@ LONGEST_COMPARED = 16
 
 @dataclass(frozen=True)
 class Symmetric:
-    """One sign-magnitude format, one scale a row: value = level * scale."""
+    """One sign-magnitude format, one scale per row: value = level * scale."""
 
     format: SignedFormat
     rounding: Rounding

@@ -2,17 +2,11 @@
 quantize: Hadamard transforms (GHT), SmoothQuant, and the learned factors of GALT.
 """
 
+from fpqvar_lab.transforms.folding import fold_into_adaln
 from fpqvar_lab.transforms.galt import fit_scale
 from fpqvar_lab.transforms.hadamard import GroupHadamard, hadamard_matrix, random_signs
-from fpqvar_lab.transforms.smoothing import (
-    ALPHAS,
-    FittedScale,
-    QuantizedProduct,
-    fit_smoothquant,
-    fold_into_adaln,
-    output_error,
-    smoothquant_scale,
-)
+from fpqvar_lab.transforms.quantized_product import FittedScale, QuantizedProduct, output_error
+from fpqvar_lab.transforms.smoothing import ALPHAS, fit_smoothquant, smoothquant_scale
 
 __all__ = [
     "ALPHAS",

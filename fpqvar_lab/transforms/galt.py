@@ -1,4 +1,6 @@
-"""NEW."""
+"""The GHT-aware learnable transformation (GALT) of FPQVAR (arXiv 2505.16335): factors learned by
+gradient descent through the very transform that is used later.
+"""
 
 from collections.abc import Sequence
 
@@ -8,11 +10,7 @@ from tqdm import tqdm
 
 from fpqvar_lab.quantization import Quantizer
 from fpqvar_lab.transforms.hadamard import GroupHadamard
-from fpqvar_lab.transforms.smoothing import (
-    FittedScale,
-    QuantizedProduct,
-    _Layer,
-)
+from fpqvar_lab.transforms.quantized_product import FittedScale, QuantizedProduct, ReferenceLayer
 
 
 def fit_scale(
@@ -38,24 +36,24 @@ def fit_scale(
     all steps is kept, and learning and inference share one transform.
 
     Args:
-        activations_by_step: the layer's inputs (tokens, channels), a tensor for each step.
-        weight: (out_channels, channels).
-        transform: the one used at inference, or None.
-        quantizer: of the activations.
-        weight_quantizer: of the weight; the same by default.
-        per_step: one vector for each step instead of one for all. For study: it takes a weight for
-            each step as well.
-        start: factors to begin from, (channels,); ones by default.
-        epochs: passes over the steps, at most.
-        learning_rate: of AdamW.
-        patience: epochs without a smaller error after which learning stops.
+        activations_by_step: the layer's inputs (tokens, channels), one tensor per step.
+        weight: the layer's weight, (out_channels, channels).
+        transform: the transform that is used at inference, or None.
+        quantizer: quantizes the activations.
+        weight_quantizer: quantizes the weight; by default the same as the activations.
+        per_step: whether to learn one vector per step instead of one for all steps. This is for
+            study: the weight, too, then differs from step to step.
+        start: the factors to begin from, (channels,); ones by default.
+        epochs: how many times to pass over the steps, at most.
+        learning_rate: AdamW's learning rate, which is constant.
+        patience: learning stops after this many epochs without a smaller error.
         progress: whether to show a progress bar.
 
     Raises:
         ValueError: when there are no activations, shapes do not fit, or the start is not positive.
     """
     product = QuantizedProduct(quantizer, weight_quantizer, transform)
-    layer = _Layer(activations_by_step, weight, product)
+    layer = ReferenceLayer(activations_by_step, weight, product)
     logarithm = _start(start, layer, per_step).requires_grad_()
     optimizer = torch.optim.AdamW([logarithm], lr=learning_rate, weight_decay=0.0)
     best, best_epoch = logarithm.detach().exp(), 0
@@ -74,7 +72,7 @@ def fit_scale(
     return FittedScale(best.to(weight.dtype), history[best_epoch], tuple(history))
 
 
-def _start(start: Tensor | None, layer: _Layer, per_step: bool) -> Tensor:
+def _start(start: Tensor | None, layer: ReferenceLayer, per_step: bool) -> Tensor:
     channels = layer.weight.shape[1]
     factors = layer.weight.new_ones(channels) if start is None else start.detach().to(layer.weight)
     if factors.shape != (channels,) or not bool((factors > 0).all()):
@@ -82,7 +80,7 @@ def _start(start: Tensor | None, layer: _Layer, per_step: bool) -> Tensor:
     return factors.log().repeat(len(layer.activations), 1) if per_step else factors.log()
 
 
-def _one_epoch(layer: _Layer, logarithm: Tensor, optimizer: torch.optim.Optimizer) -> None:
+def _one_epoch(layer: ReferenceLayer, logarithm: Tensor, optimizer: torch.optim.Optimizer) -> None:
     for step in range(len(layer.activations)):
         rows = logarithm[step] if logarithm.ndim == 2 else logarithm
         loss = layer.loss(step, rows.exp())

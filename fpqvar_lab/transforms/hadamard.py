@@ -19,7 +19,7 @@ _PALEY_ORDERS = {3: 12, 5: 20, 7: 28}
 _PALEY_PRIMES = {12: 11, 20: 19, 28: 13}
 
 # Up to here one matrix product is the fastest route (benchmarks/hadamard.py): it touches each value
-# once, at the peak of the processor. A butterfly has 7 operations a value instead of 128, but in
+# once, at the peak of the processor. A butterfly has 7 operations per value instead of 128, but in
 # seven passes over memory. A product of two small factors is as fast and twice as accurate, but
 # then the signs need a pass of their own, where one matrix absorbs them. Longer groups take it.
 _LONGEST_PRODUCT = 128
@@ -52,10 +52,10 @@ class GroupHadamard(nn.Module):
     `torch.set_float32_matmul_precision`; leave that at "highest".) Differentiable.
 
     Args:
-        group: channels that are transformed together; the width of `x` for the full transform. An
-            order of `hadamard_matrix`.
-        signs: (group,) of +1 and -1, from `random_signs`; all +1 by default. They are kept in
-            the `state_dict`, for no seed gives the same signs on every version and device.
+        group: how many channels are transformed together, an order of `hadamard_matrix`; the width
+            of `x` for the full transform.
+        signs: the signs +1 and -1, (group,), from `random_signs`; all +1 by default. They are kept
+            in the `state_dict`, for no seed gives the same signs on every version and device.
 
     Raises:
         ValueError: when there is no matrix of order `group`, or `signs` have another shape or other
