@@ -51,8 +51,9 @@ def minifloats(draw: st.DrawFn) -> FloatFormat:
 
 def grids() -> st.SearchStrategy[GridFormat]:
     magnitudes = st.floats(0, 2.0**100, exclude_min=True, width=32)
-    sets = st.sets(magnitudes, min_size=1, max_size=127)
-    return sets.map(lambda values: GridFormat((0, *sorted(values))))
+    sets = st.sets(magnitudes, min_size=2, max_size=127)
+    mid_tread = sets.map(lambda values: GridFormat((0, *sorted(values))))
+    return mid_tread | sets.map(lambda values: GridFormat(tuple(sorted(values))))
 
 
 integers = st.integers(2, 8).map(IntFormat)
@@ -112,6 +113,7 @@ def test_compile_is_not_in_the_text():
         (IntFormat(4, symmetric=False), "INT4-ASYMMETRIC"),
         (GridFormat((0, 0.1, 5)), "GRID(0,0.1,5)"),
         (GridFormat.integers(32), "GRID(0...32)"),
+        (GridFormat((1, 3, 5)), "GRID(1,3,5)"),
         (DualFormat(E2M1, IntFormat(4)), "E2M1|INT4"),
         (DualFormat(E1M2, E2M3, "power-of-two"), "E1M2|E2M3|power-of-two"),
         (DUAL_FP4_POW2, "DUAL_FP4_POW2"),
@@ -152,7 +154,7 @@ def test_the_text_of_a_quantizer_names_what_is_not_the_default(quantizer, text):
         ("E4M3(base=2) per-token", "options are bias and num_high_nans"),
         ("E4M3(bias=x) per-token", "bias is 'x'; use a whole number"),
         ("GRID(0,x) per-token", "magnitude 'x'"),
-        ("GRID(1,2) per-token", "must start at 0"),
+        ("GRID(2,1) per-token", "ascend from 0 or above"),
         ("E2M1|E2M1|free|E2M1 per-token", "two halves and a scale ratio"),
         ("E2M1|DUAL_FP4 per-token", "two halves and a scale ratio"),
         ("E2M1|E2M1|some per-token", "scale_ratio 'some'"),
