@@ -240,7 +240,7 @@ def test_on_another_processor_a_small_part_of_the_interval_counts(
     record = read_results(changed)["rows"]["fp4-baseline"]["provenance"].get("confirmed")
     assert (record is not None) == confirmed
     if record is not None:
-        assert record["half_intervals"]["kl"] == pytest.approx(part, rel=1e-3)
+        assert record["half_widths"]["kl"] == pytest.approx(part, rel=1e-3)
 
 
 def test_a_quantized_model_is_a_row_like_its_recipe(whole, files, tmp_path):

@@ -22,7 +22,7 @@ from fpqvar_lab.evaluation.subject import Row
 from fpqvar_lab.files import digest
 
 TOLERANCE = 0.25
-"""The largest difference on another processor, as a part of half the interval's length."""
+"""The largest difference on another processor, as a part of the interval's half-width."""
 PROBES = ("probe_kl", "probe_cross_entropy")
 MEASURES = ("kl", "cross_entropy", "fid", "isc", "precision", "recall", "classifier_accuracy")
 
@@ -60,7 +60,9 @@ def _confirm(evaluation: Evaluation, row: Row, recorded: Content, file: ResultFi
     if problem:
         return f"not confirmed; {problem}"
     file.confirm(row.name, record, dependencies.code_digests())
-    return f"confirmed; differences in half intervals: {_listed(record['half_intervals'])}"
+    return (
+        f"confirmed; differences in half-widths of the interval: {_listed(record['half_widths'])}"
+    )
 
 
 def _earlier_here(row: Content, evaluation: Evaluation) -> Content | None:
@@ -76,7 +78,7 @@ def _by_probe(evaluation: Evaluation, row: Row, earlier: Content) -> tuple[Conte
         for name in PROBES
         if found[name] != earlier[name]
     ]
-    differences = earlier.get("half_intervals", dict.fromkeys(("kl", "cross_entropy"), 0.0))
+    differences = earlier.get("half_widths", dict.fromkeys(("kl", "cross_entropy"), 0.0))
     record = _record(evaluation, found, differences) | {"images": PROBE}
     return record, "; ".join(changed)
 
@@ -86,7 +88,9 @@ def _by_all_images(evaluation: Evaluation, row: Row, recorded: Content) -> tuple
     differences = compare(recorded, found)
     limit = 0.0 if _is_here(recorded["provenance"], evaluation) else TOLERANCE
     agrees = differences and max(differences.values()) <= limit
-    problem = "" if agrees else f"differences in half intervals: {_listed(differences)}"
+    problem = (
+        "" if agrees else f"differences in half-widths of the interval: {_listed(differences)}"
+    )
     return _record(evaluation, found, differences), problem
 
 
@@ -95,7 +99,7 @@ def _listed(differences: dict[str, float]) -> str:
 
 
 def compare(recorded: Content, found: Content) -> dict[str, float]:
-    """The difference of each measure that both rows have, as a part of half its interval's length.
+    """The difference of each measure that both rows have, as a part of its interval's half-width.
 
     It is zero where all digits agree that a result file keeps, and infinite where they do not and
     there is no interval.
@@ -130,5 +134,5 @@ def _record(evaluation: Evaluation, found: Content, differences: dict[str, float
         "date": datetime.now(UTC).date().isoformat(),
         **evaluation.circumstances(),
         **{name: found[name] for name in PROBES if name in found},
-        "half_intervals": differences,
+        "half_widths": differences,
     }
