@@ -1,8 +1,35 @@
-"""How a quantized layer is computed: whether its operands are exact in a dtype of the processor, and
-transform and quantization in one compiled pass.
+"""How a quantized layer is computed: one matrix product of exact operands, after one pass over its
+input; and which product a processor gets.
 """
 
+from fpqvar_lab.execution.choice import (
+    EXECUTIONS,
+    Execution,
+    Processor,
+    check,
+    choose,
+    processor_of,
+)
 from fpqvar_lab.execution.exactness import is_exact
 from fpqvar_lab.execution.fused import transform_and_quantize
+from fpqvar_lab.execution.input_pass import InputPass, Operand
+from fpqvar_lab.execution.products import FloatProduct, IntegerProduct, Product, are_integers
+from fpqvar_lab.execution.weights import WeightOperand
 
-__all__ = ["is_exact", "transform_and_quantize"]
+__all__ = [
+    "EXECUTIONS",
+    "Execution",
+    "FloatProduct",
+    "InputPass",
+    "IntegerProduct",
+    "Operand",
+    "Processor",
+    "Product",
+    "WeightOperand",
+    "are_integers",
+    "check",
+    "choose",
+    "is_exact",
+    "processor_of",
+    "transform_and_quantize",
+]
