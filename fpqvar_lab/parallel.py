@@ -14,7 +14,7 @@ from torch import Tensor
 from fpqvar_lab.files import replacing
 
 Tensors = dict[str, Tensor]
-"""What a store keeps of a task: tensors on the CPU, by name."""
+"""Named tensors on the CPU, which are what a store keeps of a task."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

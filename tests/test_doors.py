@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from api_pages import SIDE_DOORS
 from build_book import find_pages, read_page
 
 ROOT = Path(__file__).parent.parent
@@ -40,10 +41,6 @@ def offered(module: str) -> frozenset[str]:
 
 
 DOORS = [module for module, path in FILES.items() if path.stem == "__init__" and offered(module)]
-
-# Modules that are doors of their own, beside that of their room, because their functions have plain
-# names, as `total` and `read`, that say what they are only after the module's.
-SIDE_DOORS = {"fpqvar_lab.hardware.accelerator.results", "fpqvar_lab.var.operations"}
 
 # Still to be changed.
 PENDING = {

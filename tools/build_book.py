@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib
 import importlib.util
-import pkgutil
 import shutil
 import subprocess
 import sys
@@ -178,7 +176,6 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("config-inited", _leave_one_search_field)
     app.connect("config-inited", _follow_colour_mode_of_reader)
     app.connect("builder-inited", _add_mathjax)
-    app.connect("source-read", _list_modules)
     app.connect("html-page-context", _offer_notebook)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -201,19 +198,6 @@ def _add_mathjax(app: Any) -> None:
     script = Path(package.origin).parent / "static" / "mathjax" / "tex-svg-full.js"
     app.config.html_static_path.append(str(script))
     app.config.mathjax_path = script.name
-
-
-def _list_modules(app: Any, page: str, source: list[str]) -> None:
-    """Write the sections of the API page, one for each public module of the package."""
-    if page == "api":
-        package = importlib.import_module("fpqvar_lab")
-        walk = pkgutil.walk_packages(package.__path__, "fpqvar_lab.")
-        modules = [module.name for module in walk if "._" not in module.name]
-        source[0] += "".join(_module_section(name) for name in modules)
-
-
-def _module_section(name: str) -> str:
-    return f"\n## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n"
 
 
 def _offer_notebook(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:

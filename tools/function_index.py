@@ -1,7 +1,8 @@
 """Sphinx extension: which pages use which functions and classes of the package, linked both ways.
 
-A page ends with a folded list of what its code cells use, and on the API page each function and
+A page ends with a folded list of what its code cells use, and on the API pages each function and
 class names the pages that use it. Both are read off the cells, so there is nothing to maintain.
+Names are those under which users import: `fpqvar_lab.formats.by_name`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from api_pages import PACKAGE, modules, page_of, public_names
 from build_book import find_pages, read_page
-
-PACKAGE = "fpqvar_lab"
 
 
 def used_names(code: str) -> set[str]:
@@ -72,13 +72,13 @@ def _resolve(found: Any, attributes: list[str]) -> Any:
 
 
 def _documented_name(found: Any) -> str | None:
-    """Where the API page has this, by the rules of its `automodule`; None if it is not there."""
+    """Under which name the API pages have this; None if they do not."""
     found = inspect.unwrap(found) if callable(found) else found
     if not (inspect.isfunction(found) or inspect.isclass(found)) or not found.__doc__:
         return None
     name = f"{found.__module__}.{found.__qualname__}"
     private = any(part.startswith(("_", "<")) for part in name.split("."))
-    return None if private or not _is_ours(name) else name
+    return None if private or not _is_ours(name) else public_names().get(name, name)
 
 
 def index_pages(root: Path) -> dict[str, list[str]]:
@@ -98,17 +98,19 @@ def pages_by_name(index: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def _list_of_functions(names: list[str]) -> str:
-    modules = sorted({name.rpartition(".")[0] for name in names})
+    holders = sorted({_holder(name) for name in names})
     lines = [
-        f"- `{module}`: " + ", ".join(f"{{py:obj}}`~{n}`" for n in names if _is_in(n, module))
-        for module in modules
+        f"- {{doc}}`{holder} </{page_of(holder)}>`: "
+        + ", ".join(f"{{py:obj}}`~{name}`" for name in names if _holder(name) == holder)
+        for holder in holders
     ]
     head = "\n\n:::{dropdown} Functions and classes used on this page\n"
     return head + "\n".join(lines) + "\n:::\n"
 
 
-def _is_in(name: str, module: str) -> bool:
-    return name.rpartition(".")[0] == module
+def _holder(name: str) -> str:
+    """The door or the module that a name is imported from."""
+    return max((m for m in modules() if name.startswith(f"{m}.")), key=len)
 
 
 def setup(app: Any) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def print_book(html: Path, pdf: Path, without: tuple[str, ...] = ()) -> None:
     Args:
         html: the folder of the rendered book.
         pdf: the file to write.
-        without: names of pages to leave out, as in `api.html`.
+        without: how the names of pages begin that are left out, as in `api.html` and `api/`.
     """
     with serve(html) as site, open_chromium() as browser:
         page = browser.new_page(color_scheme="light", viewport=WIDTH_OF_TEXT)
@@ -113,7 +113,7 @@ def print_book(html: Path, pdf: Path, without: tuple[str, ...] = ()) -> None:
         page.evaluate("() => MathJax.startup.promise.then(() => null)")
         first = page.url
         found = [address.removeprefix(site) for address in (first, *page.evaluate(ORDER))]
-        paths = [path for path in dict.fromkeys(found) if path not in without]
+        paths = [path for path in dict.fromkeys(found) if not path.startswith(without)]
         titles = page.evaluate(GATHER, paths)
         page.add_style_tag(content=STYLE)
         page.pdf(
@@ -156,7 +156,7 @@ if __name__ == "__main__":
     root = Path.cwd()
     output = root / "_build" / "book.pdf"
     try:
-        print_book(root / "_build" / "html", output, without=("api.html",))
+        print_book(root / "_build" / "html", output, without=("api.html", "api/"))
     except FileNotFoundError as error:
         sys.exit(str(error))
     pages, size = len(PdfReader(output).pages), output.stat().st_size / 1e6
