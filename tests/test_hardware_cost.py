@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from fpqvar_lab.formats import E1M2, E2M1, E3M0, INT8, by_name
 from fpqvar_lab.hardware.accelerator import (
     ASSUMED,
     HG_PIPE_VCK190,
@@ -13,6 +14,7 @@ from fpqvar_lab.hardware.accelerator import (
     VCK190,
     Design,
     DSPMultipliers,
+    OperandFormats,
     Resources,
     Uncertain,
     dot_product,
@@ -39,7 +41,7 @@ def of_row(entry: Entry) -> Resources:
 @pytest.mark.parametrize("name", ["dual-fp4-pow2", "dual-fp4"])
 def test_a_matrix_unit_is_scaled_from_its_cells(name):
     """Oracle: whole units as synthesized; the rule has seen that of E2M1 only."""
-    rule = matrix_unit(name, 4, 4, 16)
+    rule = matrix_unit(by_name(name), 4, 4, 16)
     found = of_row(Entry("matrix-unit", name, dsp=True))
     assert rule.lut == pytest.approx(found.lut, rel=0.03)
     assert rule.ff == pytest.approx(found.ff, rel=0.05)
@@ -60,14 +62,14 @@ def test_many_transforms_are_no_cheaper_than_one_parallel_one():
 
 def test_dot_products_pass_through_the_rows_of_the_table():
     for lanes in (16, 64):
-        assert dot_product("e2m1", lanes).lut == pytest.approx(
+        assert dot_product(E2M1, lanes).lut == pytest.approx(
             of_row(Entry("dot-product", "e2m1", lanes)).lut
         )
 
 
 def test_a_row_of_the_table_is_taken_as_it_is_at_4_x_4():
     found = of_row(Entry("matrix-unit", dsp=True))
-    rule = matrix_unit("e2m1", 4, 4, 16)
+    rule = matrix_unit(E2M1, 4, 4, 16)
     assert (rule.lut, rule.ff, rule.dsp) == pytest.approx((found.lut, found.ff, found.dsp))
 
 
@@ -84,7 +86,7 @@ def test_parts_add_up():
 
 
 def test_multipliers_in_dsps_take_no_luts_for_products():
-    design = Design(formats=("int8", "int8", "int8"), columns=40)
+    design = Design(formats=OperandFormats(INT8, INT8, INT8), columns=40)
     products = design.macs_per_cycle
     in_luts, in_dsps = matrix(design), matrix(design, DSPMultipliers(3))
     assert in_dsps.dsp - in_luts.dsp == pytest.approx(16 * 40 * 3)
@@ -113,9 +115,9 @@ def test_shares_and_fit():
 
 def test_what_was_not_synthesized_is_refused():
     with pytest.raises(ValueError, match="no dot product of 'e3m0' was synthesized; there are"):
-        dot_product("e3m0", 16)
+        dot_product(E3M0, 16)
     with pytest.raises(ValueError, match="no quantizer of 'e1m2' was synthesized"):
-        quantizer("e1m2")
+        quantizer(E1M2)
 
 
 def test_a_design_on_a_small_board_does_not_fit():

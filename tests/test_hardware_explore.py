@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fpqvar_lab.cli import cli
+from fpqvar_lab.formats import DUAL_FP4, E2M1, E2M3
 from fpqvar_lab.hardware.accelerator import (
     VCK190,
     Candidate,
@@ -147,8 +148,8 @@ def test_unmeasured_quality_is_the_worst():
 
 
 def test_formats_come_from_the_recipe():
-    assert formats_of(RECIPES["fp4-fpqvar"]) == ("e2m1", "e2m1", "dual-fp4")
-    assert formats_of(RECIPES["fp6-baseline"]) == ("e2m3", "e2m3", "e2m3")
+    assert formats_of(RECIPES["fp4-fpqvar"]) == (E2M1, E2M1, DUAL_FP4)
+    assert formats_of(RECIPES["fp6-baseline"]) == (E2M3, E2M3, E2M3)
 
 
 @pytest.mark.parametrize(

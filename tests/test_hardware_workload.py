@@ -8,6 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from fpqvar_lab import var
+from fpqvar_lab.formats import DUAL_FP4, E2M1, E2M3, INT4
 from fpqvar_lab.hardware.accelerator import (
     Kind,
     excerpt,
@@ -129,19 +130,19 @@ def test_weights_pass_once_for_all_images_of_a_batch():
 def test_recipes_name_the_formats_and_add_the_operations_that_they_need():
     ops = {w.name: w for w in workload(MINI, "fp4-fpqvar-kv6")}
     fc1, fc2 = (ops[f"step 1/blocks.0/{name}"] for name in ("fc1", "fc2"))
-    assert (fc1.input_format, fc1.weight_format) == ("e2m1", "e2m1")
-    assert fc2.input_format == "dual-fp4"
+    assert (fc1.input_format, fc1.weight_format) == (E2M1, E2M1)
+    assert fc2.input_format == DUAL_FP4
     transformed = {w.name.rpartition("/")[2] for w in ops.values() if w.kind is Kind.HADAMARD}
     assert transformed == {"mat_qkv.hadamard", "fc1.hadamard"}
     cached = ops["step 1/blocks.0/cache-quantize"]
-    assert (cached.input_format, cached.columns, cached.heads) == ("e2m3", 64, 4)
+    assert (cached.input_format, cached.columns, cached.heads) == (E2M3, 64, 4)
     assert not any(w.kind in (Kind.HADAMARD, Kind.QUANTIZE) for w in workload(MINI, "fp16"))
 
 
 def test_a_layer_that_a_recipe_leaves_alone_has_16_bits():
     ops = {w.name: w for w in workload(MINI, "int4-litevar")}
-    assert ops["step 0/blocks.0/fc2"].weight_format == "fp16"
-    assert ops["step 0/blocks.0/fc1"].weight_format == "int4"
+    assert ops["step 0/blocks.0/fc2"].weight_format is None
+    assert ops["step 0/blocks.0/fc1"].weight_format == INT4
     assert "step 0/blocks.0/fc2.quantize" not in ops
 
 

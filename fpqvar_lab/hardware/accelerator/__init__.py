@@ -1,9 +1,9 @@
 """Whole accelerators: a VAR as a list of operations, designs and devices, a cycle-level simulation
-of the two-level pipeline, cost and energy, and the search for the best design.
+of the two-level pipeline, cost and energy, and the search for the best design. Amaranth is imported
+when a design first asks a unit for its timing.
 """
 
 from fpqvar_lab.hardware.accelerator.baselines import BASELINES, baseline_design, symmetric
-from fpqvar_lab.hardware.accelerator.buffers import activation_bytes_needed
 from fpqvar_lab.hardware.accelerator.cost import (
     ASSUMED,
     DSPMultipliers,
@@ -16,7 +16,7 @@ from fpqvar_lab.hardware.accelerator.cost import (
     quantizer,
     resources,
 )
-from fpqvar_lab.hardware.accelerator.design import POINTS, Design
+from fpqvar_lab.hardware.accelerator.design import Design, OperandFormats
 from fpqvar_lab.hardware.accelerator.device import (
     A100,
     DEVICES,
@@ -35,32 +35,23 @@ from fpqvar_lab.hardware.accelerator.energy import (
     energy,
     static_power,
 )
-from fpqvar_lab.hardware.accelerator.explore import (
-    Candidate,
-    Expectation,
-    Exploration,
-    Space,
-    candidates,
-    explore,
-    space_for,
-)
+from fpqvar_lab.hardware.accelerator.explore import Expectation, Exploration, explore
+from fpqvar_lab.hardware.accelerator.feasibility import activation_bytes_needed
 from fpqvar_lab.hardware.accelerator.interval import Interval, Uncertain, Unknown, ratio
 from fpqvar_lab.hardware.accelerator.lower_bound import Load, least, product_cycles
+from fpqvar_lab.hardware.accelerator.operation import Kind, Op
+from fpqvar_lab.hardware.accelerator.pareto import pareto_front
 from fpqvar_lab.hardware.accelerator.pipeline import Run, StepRun, simulate
-from fpqvar_lab.hardware.accelerator.point import Point, evaluate_design, pareto_front
+from fpqvar_lab.hardware.accelerator.point import Point, evaluate_design
 from fpqvar_lab.hardware.accelerator.problem import Problem, formats_of, problem_of
 from fpqvar_lab.hardware.accelerator.replay import replay, simulated_rows, simulated_starts
-from fpqvar_lab.hardware.accelerator.scheduler import MODELLED_LATENCY
+from fpqvar_lab.hardware.accelerator.service import MODELLED_LATENCY
+from fpqvar_lab.hardware.accelerator.space import Candidate, Space, candidates, space_for
+from fpqvar_lab.hardware.accelerator.storage import stored_bytes, with_bfloat16_scales
 from fpqvar_lab.hardware.accelerator.timeline import StallReason, Unit
 from fpqvar_lab.hardware.accelerator.trace import check_trace, chrome_trace, write_trace
-from fpqvar_lab.hardware.accelerator.workload import (
-    Kind,
-    Op,
-    excerpt,
-    stored_bytes,
-    with_bfloat16_scales,
-    workload,
-)
+from fpqvar_lab.hardware.accelerator.unit_timing import POINTS
+from fpqvar_lab.hardware.accelerator.workload import excerpt, workload
 
 __all__ = [
     "A100",
@@ -85,6 +76,7 @@ __all__ = [
     "Kind",
     "Load",
     "Op",
+    "OperandFormats",
     "Point",
     "Problem",
     "Resources",

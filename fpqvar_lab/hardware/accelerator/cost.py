@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from math import ceil
 
-from fpqvar_lab.formats import DualFormat, by_name
+from fpqvar_lab.formats import E2M1, E2M3, INT4, INT6, INT8, DualFormat, Format
 from fpqvar_lab.hardware.accelerator.design import Design
 from fpqvar_lab.hardware.accelerator.device import (
     BRAM_BITS,
@@ -19,6 +19,7 @@ from fpqvar_lab.hardware.accelerator.device import (
     URAM_BITS,
     URAM_PORT_BITS,
 )
+from fpqvar_lab.hardware.accelerator.format_key import format_key
 from fpqvar_lab.hardware.cost_table import Entry, load_table
 
 
@@ -51,7 +52,7 @@ class Resources:
         )
 
     def fractions(self, device: FPGA) -> dict[str, float]:
-        """Of what the device has, by kind of cell."""
+        """The fraction of the device's cells that is used, by kind of cell."""
         return {f.name: getattr(self, f.name) / getattr(device, f.name).value for f in fields(self)}
 
     def fit(self, device: FPGA, fraction: float = 1.0) -> bool:
@@ -61,12 +62,12 @@ class Resources:
 
 @dataclass(frozen=True)
 class Assumption:
-    """Something that was not synthesized here.
+    """The cost of something that was not synthesized here.
 
     Args:
-        resources: what it takes, each.
-        each: of what.
-        reason: why this much.
+        resources: What one of them takes.
+        each: What is counted, such as "lane".
+        reason: Why it is taken to be this much.
     """
 
     resources: Resources
@@ -83,7 +84,7 @@ ASSUMED: Mapping[str, Assumption] = {
     ),
     "attention": Assumption(
         Resources(lut=16, ff=32, dsp=1),
-        "product a cycle",
+        "product per cycle",
         "one multiplier block each, and room to move two operands of 8 bits",
     ),
     "control": Assumption(
@@ -94,16 +95,16 @@ ASSUMED: Mapping[str, Assumption] = {
 }
 
 
-RECODED_BITS = 8
-"""Of an operand aligner's result, which is digits and a place."""
+ALIGNED_BITS = 8
+"""Bits of an operand aligner's result: the digits and where they go."""
 
 
 @dataclass(frozen=True)
 class DSPMultipliers:
-    """That a matrix unit multiplies in DSPs, as integer accelerators do.
+    """A matrix unit that multiplies in DSPs, as integer accelerators do.
 
     Args:
-        products: a cycle in one DSP.
+        products: How many products one DSP computes per cycle.
     """
 
     products: int = 1
@@ -113,8 +114,8 @@ def resources(design: Design, multipliers: DSPMultipliers | None = None) -> Reso
     """What a design takes in all.
 
     Args:
-        design: what is built.
-        multipliers: where the matrix unit's products are formed; in LUTs by default.
+        design: What is built.
+        multipliers: How the matrix unit multiplies; in LUTs by default.
     """
     total = Resources()
     for part in parts(design, multipliers).values():
@@ -137,62 +138,61 @@ def parts(design: Design, multipliers: DSPMultipliers | None = None) -> dict[str
 
 def matrix(design: Design, multipliers: DSPMultipliers | None = None) -> Resources:
     """All matrix units of a design."""
-    name = matrix_format(design)
-    cell = dot_product(name, design.lanes)
+    fmt = matrix_format(design)
+    cell = dot_product(fmt, design.lanes)
     if multipliers is not None:
         # A DSP adds to the sum of the one before it, so that no adder tree is left.
         cell = Resources(dsp=ceil(design.lanes / multipliers.products))
-    unit = matrix_unit(name, design.rows, design.columns, design.lanes, cell)
+    unit = matrix_unit(fmt, design.rows, design.columns, design.lanes, cell)
     return unit * design.arrays
 
 
-def matrix_format(design: Design) -> str:
+def matrix_format(design: Design) -> Format:
     """The format of activations that the matrix unit is built for.
 
     The unit for a dual format takes single ones too, by an operand that is never moved.
     """
     activations, _, fc2_input = design.formats
-    return fc2_input if isinstance(by_name(fc2_input), DualFormat) else activations
+    return fc2_input if isinstance(fc2_input, DualFormat) else activations
 
 
 @cache
 def matrix_unit(
-    name: str, rows: int, columns: int, lanes: int, cell: Resources | None = None
+    fmt: Format, rows: int, columns: int, lanes: int, cell: Resources | None = None
 ) -> Resources:
-    """One matrix unit: dot products, a scale unit for each column, operand aligners if any.
+    """One matrix unit: dot products, a scale unit per column, operand aligners where there are any.
 
     What is around them (queues, selection) is added in the proportion that the table's unit of
     4 x 4 dot products of E2M1 has.
 
     Args:
-        name: of the activations' format.
-        rows: of dot products.
-        columns: of dot products.
-        lanes: products of each dot product.
-        cell: a dot product, by default one with multipliers in LUTs.
+        fmt: The format of the activations.
+        rows: The number of rows of dot products.
+        columns: The number of columns of dot products.
+        lanes: The number of products of each dot product.
+        cell: What a dot product takes; by default, one with multipliers in LUTs.
     """
-    cell = dot_product(name, lanes) if cell is None else cell
-    around = _cells("e2m1", 4, 4, dot_product("e2m1", 16), 16)
+    cell = dot_product(fmt, lanes) if cell is None else cell
+    around = _cells(E2M1, 4, 4, dot_product(E2M1, 16), 16)
     measured = _row("matrix-unit", dsp=True)
-    unit = _cells(name, rows, columns, cell, lanes)
+    unit = _cells(fmt, rows, columns, cell, lanes)
     return replace(
         unit, lut=unit.lut * measured.lut / around.lut, ff=unit.ff * measured.ff / around.ff
     )
 
 
-def _cells(name: str, rows: int, columns: int, cell: Resources, lanes: int) -> Resources:
+def _cells(fmt: Format, rows: int, columns: int, cell: Resources, lanes: int) -> Resources:
     """What a matrix unit consists of, without what is around it."""
     unit = cell * (rows * columns) + _row("scale-unit", dsp=True) * columns
-    fmt = by_name(name)
     if isinstance(fmt, DualFormat) and fmt.scale_ratio == "power-of-two":
-        # Both operands wait a cycle for the operand aligners.
-        waiting = RECODED_BITS * rows + fmt.positive.bits * columns
-        unit += _row("operand-aligner", name) * (rows * lanes) + Resources(ff=waiting * lanes)
+        # Both operands wait a cycle for the aligners.
+        waiting = ALIGNED_BITS * rows + fmt.positive.bits * columns
+        unit += _row("operand-aligner", fmt) * (rows * lanes) + Resources(ff=waiting * lanes)
     return unit
 
 
 @cache
-def dot_product(name: str, lanes: int) -> Resources:
+def dot_product(fmt: Format, lanes: int) -> Resources:
     """A dot product, on the line through the table's rows of 16 and 64 lanes.
 
     Where the table has 16 lanes only, as for INT6 and INT8, it is scaled in proportion.
@@ -200,12 +200,11 @@ def dot_product(name: str, lanes: int) -> Resources:
     Raises:
         ValueError: when the table has no dot product of this format.
     """
-    rows = {e.lanes: e for e in load_table() if e.kind == "dot-product" and e.format == name}
+    key, entries = format_key(fmt), [e for e in load_table() if e.kind == "dot-product"]
+    rows = {entry.lanes: entry for entry in entries if entry.format == key}
     if 16 not in rows:
-        known = dict.fromkeys(e.format for e in load_table() if e.kind == "dot-product")
-        raise ValueError(
-            f"no dot product of {name!r} was synthesized; there are {', '.join(known)}"
-        )
+        known = ", ".join(dict.fromkeys(entry.format for entry in entries))
+        raise ValueError(f"no dot product of {key!r} was synthesized; there are {known}")
     narrow = _of(rows[16])
     if 64 not in rows:
         return narrow * (lanes / 16)
@@ -214,7 +213,7 @@ def dot_product(name: str, lanes: int) -> Resources:
 
 @cache
 def hadamard(lanes: int) -> Resources:
-    """A transform of so many elements a cycle, on the line through 2 and 16 lanes.
+    """A transform of so many elements per cycle, on the line through 2 and 16 lanes.
 
     More than 16 lanes are several units; as one, they would take less.
     """
@@ -227,29 +226,29 @@ def hadamard(lanes: int) -> Resources:
 
 
 def _quantizers(design: Design) -> Resources:
-    """Quantizers of 8 elements a cycle each: a set for each format, and one each for keys and
+    """Quantizers of 8 elements per cycle each: a set for each format, and one each for keys and
     values.
     """
     copies = ceil(design.quantizer_lanes / 8)
     activations, _, fc2_input = design.formats
     total = Resources()
-    for name in dict.fromkeys((activations, fc2_input)):
-        total += quantizer(name) * copies
-    return total + _row("kv-quantizer", "e2m3") * 2
+    for fmt in dict.fromkeys((activations, fc2_input)):
+        total += quantizer(fmt) * copies
+    return total + _row("kv-quantizer", E2M3) * 2
 
 
 @cache
-def quantizer(name: str) -> Resources:
-    """A quantizer of 8 elements a cycle; for integers, that of the minifloat of as many bits.
+def quantizer(fmt: Format) -> Resources:
+    """A quantizer of 8 elements per cycle; for integers, that of the minifloat of as many bits.
 
     Raises:
         ValueError: when the table has no quantizer for the format, nor for one of its width.
     """
-    stand_in = {"int4": "e2m1", "int6": "e2m3", "int8": "e2m3"}.get(name, name)
-    entry = Entry("quantizer", stand_in)
+    stand_ins: dict[Format, Format] = {INT4: E2M1, INT6: E2M3, INT8: E2M3}
+    entry = Entry("quantizer", format_key(stand_ins.get(fmt, fmt)))
     if entry not in load_table():
-        known = [e.format for e in load_table() if e.kind == "quantizer"]
-        raise ValueError(f"no quantizer of {name!r} was synthesized; there are {', '.join(known)}")
+        known = ", ".join(e.format for e in load_table() if e.kind == "quantizer")
+        raise ValueError(f"no quantizer of {format_key(fmt)!r} was synthesized; there are {known}")
     return _of(entry)
 
 
@@ -259,8 +258,8 @@ def _buffers(design: Design) -> Resources:
     Both are large enough, and wide enough for what the matrix units read each cycle.
     """
     activations, weights, _ = design.formats
-    weight_bits = design.tile_columns * design.lanes * by_name(weights).bits
-    row_bits = design.rows * design.lanes * by_name(activations).bits
+    weight_bits = design.tile_columns * design.lanes * weights.bits
+    row_bits = design.rows * design.lanes * activations.bits
     of_weights = ceil(8 * design.weight_buffer_bytes / BRAM_BITS)
     of_activations = ceil(8 * design.activation_buffer_bytes / URAM_BITS)
     return Resources(
@@ -270,9 +269,9 @@ def _buffers(design: Design) -> Resources:
 
 
 def _row(
-    kind: str, name: str = "e2m1", lanes: int | None = None, *, dsp: bool = False
+    kind: str, fmt: Format = E2M1, lanes: int | None = None, *, dsp: bool = False
 ) -> Resources:
-    return _of(Entry(kind, name, lanes, dsp=dsp))
+    return _of(Entry(kind, format_key(fmt), lanes, dsp=dsp))
 
 
 def _of(entry: Entry) -> Resources:

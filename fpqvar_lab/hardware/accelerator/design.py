@@ -1,23 +1,35 @@
 """What an accelerator is built of, in the terms of Part VI's units, as one frozen value."""
 
 from dataclasses import dataclass
-from functools import cache
+from typing import NamedTuple
 
-from fpqvar_lab.formats import DualFormat, format_from_text
-from fpqvar_lab.hardware.rtl import GroupQuantizer, HadamardUnit, MatrixUnit
+from fpqvar_lab.formats import DUAL_FP4_POW2, E2M1, Format
+from fpqvar_lab.hardware.accelerator.unit_timing import (
+    POINTS,
+    QUANTIZER_LANES,
+    UnitTiming,
+    hadamard_timing,
+    matrix_timing,
+    quantizer_timing,
+)
 
-POINTS = 128
-"""Of the Hadamard transform."""
-QUANTIZER_LANES = 8
-"""Elements a beat of one quantizer; more lanes are more quantizers side by side."""
+
+class OperandFormats(NamedTuple):
+    """What the matrix arrays multiply.
+
+    Args:
+        activations: The format of the inputs of the first three layers of a block.
+        weights: The format of all weights.
+        fc2_input: The format of the fourth layer's input.
+    """
+
+    activations: Format
+    weights: Format
+    fc2_input: Format
 
 
-@dataclass(frozen=True)
-class UnitTiming:
-    """Cycles of one unit: see `rtl.unit.Unit`."""
-
-    latency: int
-    interval: int
+FP4_FORMATS = OperandFormats(E2M1, E2M1, DUAL_FP4_POW2)
+"""FPQVAR's formats of 4 bits, with a power-of-two ratio in the dual one."""
 
 
 @dataclass(frozen=True)
@@ -27,26 +39,27 @@ class Design:
     Matrix arrays, transforms and quantizers are the units ``MatrixUnit``, ``HadamardUnit`` and
     ``GroupQuantizer``, which are asked for their latencies and intervals. The attention array and
     the special-function unit (softmax, GELU, normalisation, sampling) are modelled by what they do
-    a cycle; they are not built.
+    per cycle; they are not built.
 
     Args:
-        rows: of a matrix array: tokens of a tile.
-        columns: of a matrix array: output channels of a tile.
-        lanes: products a cycle in each of its dot products.
-        arrays: equal matrix arrays that split the columns of a product.
-        formats: of activations, of weights, and of what enters `fc2`.
-        attention_macs: a cycle, in the array of multiplier blocks for the two products with keys
-            and values, and for the layers that stay in 16 bits.
-        hadamard_lanes: elements a cycle: a power of two from 2 to 128, or a multiple of 128.
-        quantizer_lanes: elements that enter the quantizers a cycle; a multiple of 8.
-        special_lanes: elements a cycle of the special-function unit.
-        clock_hz: cycles a second.
-        weight_buffer_bytes: for weights on their way from the external memory.
-        activation_buffer_bytes: for activations, and keys and values on their way.
-        double_buffered: whether weights may arrive while others are in use.
-        fine: whether the stages of one matrix operation overlap, tile by tile.
-        coarse: whether operations overlap.
-        group: elements that share a scale in the matrix arrays.
+        rows: The height of a matrix array: how many tokens a tile has.
+        columns: The width of a matrix array: how many output channels a tile has.
+        lanes: How many products each of its dot products computes per cycle.
+        arrays: How many equal matrix arrays split the columns of a product.
+        formats: The formats that the matrix arrays multiply.
+        attention_macs: Multiply-accumulate operations per cycle in the array of multiplier blocks
+            for the two products with keys and values, and for the layers that stay in 16 bits.
+        hadamard_lanes: Elements per cycle of the transform: a power of two from 2 to 128, or a
+            multiple of 128.
+        quantizer_lanes: Elements per cycle that enter the quantizers; a multiple of 8.
+        special_lanes: Elements per cycle of the special-function unit.
+        clock_hz: Cycles per second.
+        weight_buffer_bytes: Room for weights on their way from the external memory.
+        activation_buffer_bytes: Room for activations, and for keys and values on their way.
+        double_buffered: Whether weights may arrive while others are in use.
+        fine: Whether the stages of one matrix operation overlap, tile by tile.
+        coarse: Whether operations overlap.
+        group: How many elements share a scale in the matrix arrays.
 
     Raises:
         ValueError: when a number is not positive, or the units cannot be built so.
@@ -56,7 +69,7 @@ class Design:
     columns: int = 80
     lanes: int = 8
     arrays: int = 1
-    formats: tuple[str, str, str] = ("e2m1", "e2m1", "dual-fp4-pow2")
+    formats: OperandFormats = FP4_FORMATS
     attention_macs: int = 2048
     hadamard_lanes: int = 32
     quantizer_lanes: int = 64
@@ -83,7 +96,7 @@ class Design:
                 f"hadamard_lanes {lanes}: use a power of two from 2 to {POINTS}, "
                 f"or a multiple of {POINTS}"
             )
-        for input_format in (self.formats[0], self.formats[2]):
+        for input_format in (self.formats.activations, self.formats.fc2_input):
             self.matrix_timing(input_format)
 
     @property
@@ -93,7 +106,7 @@ class Design:
 
     @property
     def macs_per_cycle(self) -> int:
-        """Of the matrix arrays, when every place of a tile is used."""
+        """Multiply-accumulate operations per cycle of the matrix arrays, when tiles are full."""
         return self.rows * self.tile_columns * self.lanes
 
     @property
@@ -106,23 +119,23 @@ class Design:
         """How many Hadamard units work side by side."""
         return max(1, self.hadamard_lanes // POINTS)
 
-    def matrix_timing(self, input_format: str | None = None) -> UnitTiming:
-        """Of a matrix array for inputs in a format (by default, that of the activations).
+    def matrix_timing(self, input_format: Format | None = None) -> UnitTiming:
+        """The timing of a matrix array for inputs in a format (the activations' by default).
 
         Raises:
             ValueError: when there can be no such array.
         """
-        chosen = self.formats[0] if input_format is None else input_format
-        return _matrix_timing(chosen, self.formats[1], self.rows, self.lanes, self.group)
+        chosen = self.formats.activations if input_format is None else input_format
+        return matrix_timing(chosen, self.formats.weights, self.rows, self.lanes, self.group)
 
-    def quantizer_timing(self, fmt: str, group: int) -> UnitTiming:
-        """Of one quantizer to a format: cycles for a group of so many elements."""
-        return _quantizer_timing(fmt, group)
+    def quantizer_timing(self, fmt: Format, group: int) -> UnitTiming:
+        """The timing of one quantizer to a format, in cycles per group of so many elements."""
+        return quantizer_timing(fmt, group)
 
     @property
     def hadamard_timing(self) -> UnitTiming:
-        """Of one Hadamard unit, in cycles for a group."""
-        return _hadamard_timing(min(self.hadamard_lanes, POINTS))
+        """The timing of one Hadamard unit, in cycles per group."""
+        return hadamard_timing(min(self.hadamard_lanes, POINTS))
 
 
 _POSITIVE = (
@@ -139,25 +152,3 @@ _POSITIVE = (
     "activation_buffer_bytes",
     "group",
 )
-
-
-@cache
-def _matrix_timing(a: str, b: str, rows: int, lanes: int, group: int) -> UnitTiming:
-    weights = format_from_text(b)
-    if isinstance(weights, DualFormat):
-        raise ValueError(f"formats: weights cannot be in the dual format {b}")
-    # One column is enough to ask: the others work beside it.
-    unit = MatrixUnit(format_from_text(a), weights, rows, 1, lanes, group)
-    return UnitTiming(unit.latency, unit.interval)
-
-
-@cache
-def _quantizer_timing(fmt: str, group: int) -> UnitTiming:
-    unit = GroupQuantizer(format_from_text(fmt), QUANTIZER_LANES, group=group)
-    return UnitTiming(unit.latency, unit.interval)
-
-
-@cache
-def _hadamard_timing(lanes: int) -> UnitTiming:
-    unit = HadamardUnit(POINTS, lanes)
-    return UnitTiming(unit.latency, unit.interval)

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from fpqvar_lab.formats import by_name
 from fpqvar_lab.hardware.accelerator.cost import DSPMultipliers, Resources, parts
 from fpqvar_lab.hardware.accelerator.design import Design
 from fpqvar_lab.hardware.accelerator.device import FPGA
@@ -162,8 +161,9 @@ def energy(
 
 def on_chip_bytes(design: Design, run: Activity) -> float:
     """Bytes that buffers give to the matrix units, and that pass between them and the DRAM."""
-    activations, weights = (by_name(name).bits for name in design.formats[:2])
-    beat = design.lanes * (design.rows * activations + design.tile_columns * weights) / 8
+    activations, weights, _ = design.formats
+    bits = design.rows * activations.bits + design.tile_columns * weights.bits
+    beat = design.lanes * bits / 8
     return beat * run.busy["matrix"] + 2 * (run.bytes_read + run.bytes_written)
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from math import ceil
 
 from fpqvar_lab.hardware.accelerator.design import Design
-from fpqvar_lab.hardware.accelerator.workload import Kind, Op
+from fpqvar_lab.hardware.accelerator.operation import Kind, Op
 
 _SPECIAL = (Kind.SOFTMAX, Kind.GELU, Kind.NORM, Kind.UNIT)
 
@@ -116,7 +116,7 @@ class Load:
     @cached_property
     def other_macs(self) -> int:
         """Products outside the matrix arrays."""
-        return sum(op.macs for op in self.ops if not _in_matrix(op))
+        return sum(op.macs for op in self.ops if not op.multiplies_low_bit_weights)
 
     def elements(self, *kinds: Kind) -> int:
         """Of element-wise operations of these kinds."""
@@ -200,13 +200,10 @@ def _stage(op: Op, design: Design) -> int:
         return op.elements // design.hadamard_lanes
     if op.kind is Kind.QUANTIZE:
         group = op.group or op.columns
+        assert op.input_format is not None
         interval = design.quantizer_timing(op.input_format, group).interval
         return op.elements * interval // (group * design.quantizers)
     return op.elements // design.special_lanes
-
-
-def _in_matrix(op: Op) -> bool:
-    return op.kind is Kind.LINEAR and op.weight_format != "fp16"
 
 
 def _step_load(ops: Sequence[Op]) -> StepLoad:

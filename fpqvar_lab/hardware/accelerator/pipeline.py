@@ -10,24 +10,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fpqvar_lab.hardware.accelerator.design import Design
+from fpqvar_lab.hardware.accelerator.operation import PRODUCTS, Kind, Op
 from fpqvar_lab.hardware.accelerator.scheduler import PipelineScheduler
 from fpqvar_lab.hardware.accelerator.timeline import Event, StallReason, Timeline, Unit
-from fpqvar_lab.hardware.accelerator.workload import PRODUCTS, Kind, Op
 
 
 @dataclass(frozen=True)
 class StepRun:
-    """What happened for the operations of one step (or, for step None, of those once an image).
+    """What happened for the operations of one step.
 
     Args:
-        step: which.
-        cycles: from the end of the step before to the end of this one; for step None, those after
-            the last step.
-        busy: cycles, for each unit.
-        stalls: cycles, for each unit and cause; those before the unit's tasks of this step.
-        macs: multiply-accumulate operations, for each of the two arrays.
-        bytes_read: from the external memory.
-        bytes_written: to it.
+        step: The step; None for the operations that run once per image.
+        cycles: The cycles from the end of the step before to the end of this one; for step None,
+            those after the last step.
+        busy: Busy cycles of each unit.
+        stalls: Idle cycles of each unit before its tasks of this step, by their reason.
+        macs: Multiply-accumulate operations of each of the two arrays.
+        bytes_read: Bytes read from the external memory.
+        bytes_written: Bytes written to it.
     """
 
     step: int | None
@@ -44,13 +44,13 @@ class Run:
     """The result of `simulate`. For each unit, busy cycles and stalls add up to all cycles.
 
     Args:
-        works: what was done.
-        design: by what.
-        memory_bytes_per_s: of the external memory.
-        cycles: in all.
-        steps: the same by step.
-        events: all tasks, if they were recorded.
-        tasks: how many there were.
+        ops: The operations that ran.
+        design: The design that they ran on.
+        memory_bytes_per_s: What the external memory gave.
+        cycles: All cycles.
+        steps: The same by step.
+        events: All tasks, if they were recorded.
+        tasks: How many tasks there were.
     """
 
     ops: tuple[Op, ...]
@@ -92,13 +92,13 @@ class Run:
 
     @property
     def padding(self) -> float:
-        """The share of the matrix arrays' busy time that is spent on empty places of tiles."""
+        """The fraction of the matrix arrays' busy time that is spent on empty rows and columns."""
         macs = sum(step.macs[Unit.MATRIX] for step in self.steps)
         indices = self.busy[Unit.MATRIX] * self.design.macs_per_cycle
         return 1 - macs / indices if indices else 0.0
 
     def utilisation(self, unit: Unit) -> float:
-        """The share of all cycles in which a unit is busy."""
+        """The fraction of all cycles in which a unit is busy."""
         return self.busy[unit] / self.cycles if self.cycles else 0.0
 
 
@@ -108,10 +108,10 @@ def simulate(
     """Run operations on a design.
 
     Args:
-        ops: in an order in which they can run, as from `workload`.
-        design: of the accelerator.
-        memory_bytes_per_s: what the external memory gives, of which nothing more is modelled.
-        record: whether to keep the timeline.
+        ops: The operations, in an order in which they can run, as from `workload`.
+        design: The design that they run on.
+        memory_bytes_per_s: What the external memory gives; nothing more of it is modelled.
+        record: Whether to keep the timeline.
 
     Raises:
         ValueError: when the design cannot do the work (formats, buffers), the bandwidth is not
@@ -149,7 +149,6 @@ def _steps(ops: Sequence[Op], timeline: Timeline) -> tuple[StepRun, ...]:
 def _macs(ops: Sequence[Op]) -> dict[Unit, int]:
     macs = {Unit.MATRIX: 0, Unit.ATTENTION: 0}
     for op in ops:
-        is_matrix = op.kind in PRODUCTS and op.weight_format != "fp16"
         if op.kind in (*PRODUCTS, Kind.SCORES, Kind.VALUES):
-            macs[Unit.MATRIX if is_matrix else Unit.ATTENTION] += op.macs
+            macs[Unit.MATRIX if op.multiplies_low_bit_weights else Unit.ATTENTION] += op.macs
     return macs

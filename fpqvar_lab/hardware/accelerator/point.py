@@ -1,14 +1,16 @@
-"""NEW."""
+"""A design as simulated: its speed, energy, cells and quality, and how a file holds it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from fpqvar_lab import data
 from fpqvar_lab.evaluation import read_results
+from fpqvar_lab.formats import format_from_text
 from fpqvar_lab.hardware.accelerator.cost import resources
-from fpqvar_lab.hardware.accelerator.design import Design
+from fpqvar_lab.hardware.accelerator.design import Design, OperandFormats
 from fpqvar_lab.hardware.accelerator.energy import energy
+from fpqvar_lab.hardware.accelerator.format_key import format_key
 from fpqvar_lab.hardware.accelerator.interval import Interval
 from fpqvar_lab.hardware.accelerator.pipeline import Run, simulate
 from fpqvar_lab.hardware.accelerator.problem import Problem
@@ -19,14 +21,15 @@ class Point:
     """A design as simulated.
 
     Args:
-        design: what is built.
-        recipe: its name.
-        images_per_second: simulated.
-        joules_per_image: where it lies.
-        middle: joules an image with every price in the middle of its range.
-        fractions: of the device's cells, by kind.
-        busy: the fraction of all cycles in which each unit works.
-        divergence: of the recipe on the model `mini-outlier`, nats a token; None if not measured.
+        design: What is built.
+        recipe: The name of the recipe.
+        images_per_second: The simulated speed.
+        joules_per_image: Where the energy per image lies.
+        middle: Joules per image with every price in the middle of its range.
+        fractions: The fraction of the device's cells that is used, by kind.
+        busy: The fraction of all cycles in which each unit works.
+        divergence: KL of the recipe on the model `mini-outlier`, in nats per token; None if it was
+            not measured.
     """
 
     design: Design
@@ -40,24 +43,48 @@ class Point:
 
     @property
     def objectives(self) -> tuple[float, float, float]:
-        """Images a second, images a joule, minus the divergence; larger is better in each."""
+        """Images per second, images per joule, and minus the divergence; larger is better."""
         divergence = float("inf") if self.divergence is None else self.divergence
         return self.images_per_second, 1 / self.middle, -divergence
 
     def to_json(self) -> dict[str, Any]:
-        """The point as JSON can hold it."""
-        content = asdict(self)
-        content["shares"] = content.pop("fractions")
-        return content
+        """The point as JSON can hold it, with formats as text and fractions as "shares"."""
+        return {
+            "design": design_to_json(self.design),
+            "recipe": self.recipe,
+            "images_per_second": self.images_per_second,
+            "joules_per_image": asdict(self.joules_per_image),
+            "middle": self.middle,
+            "shares": dict(self.fractions),
+            "busy": dict(self.busy),
+            "divergence": self.divergence,
+        }
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "Point":
         """The point that `to_json` wrote."""
-        values = {**content, "fractions": content["shares"]}
-        del values["shares"]
-        design = values.pop("design") | {"formats": tuple(content["design"]["formats"])}
-        joules = Interval(**values.pop("joules_per_image"))
-        return Point(design=Design(**design), joules_per_image=joules, **values)
+        return Point(
+            design_from_json(content["design"]),
+            content["recipe"],
+            content["images_per_second"],
+            Interval(**content["joules_per_image"]),
+            content["middle"],
+            content["shares"],
+            content["busy"],
+            content["divergence"],
+        )
+
+
+def design_to_json(design: Design) -> dict[str, Any]:
+    """A design as JSON can hold it."""
+    content = {field.name: getattr(design, field.name) for field in fields(design)}
+    return content | {"formats": [format_key(fmt) for fmt in design.formats]}
+
+
+def design_from_json(content: Mapping[str, Any]) -> Design:
+    """The design that `design_to_json` wrote."""
+    formats = OperandFormats(*map(format_from_text, content["formats"]))
+    return Design(**{**content, "formats": formats})
 
 
 def evaluate_design(design: Design, problem: Problem, *, record: bool = False) -> tuple[Point, Run]:
@@ -85,16 +112,3 @@ def divergence(recipe: str) -> float | None:
     rows = read_results(data.path("results/mini-outlier.json"))["rows"]
     found = rows.get(recipe, {}).get("kl")
     return None if found is None else float(found["value"])
-
-
-def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """Those that no other one beats or equals in all objectives; equals are kept once."""
-    found: list[Point] = []
-    for point in sorted(points, key=lambda p: p.objectives, reverse=True):
-        if not any(_covers(other.objectives, point.objectives) for other in found):
-            found.append(point)
-    return found
-
-
-def _covers(objectives: tuple[float, ...], others: tuple[float, ...]) -> bool:
-    return all(a >= b for a, b in zip(objectives, others, strict=True))

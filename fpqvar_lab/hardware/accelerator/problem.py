@@ -1,34 +1,37 @@
-"""NEW."""
+"""What is asked of a design: a model and a recipe to sample with, a batch, and a device."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 from typing import Any
 
-from fpqvar_lab.formats import format_to_text
-from fpqvar_lab.hardware.accelerator.buffers import activation_bytes_needed
-from fpqvar_lab.hardware.accelerator.design import Design
+from fpqvar_lab.hardware.accelerator.design import Design, OperandFormats
 from fpqvar_lab.hardware.accelerator.device import FPGA, URAM_BITS, find_fpga
-from fpqvar_lab.hardware.accelerator.workload import Op, with_bfloat16_scales, workload
+from fpqvar_lab.hardware.accelerator.feasibility import activation_bytes_needed
+from fpqvar_lab.hardware.accelerator.format_key import format_key
+from fpqvar_lab.hardware.accelerator.operation import Op
+from fpqvar_lab.hardware.accelerator.storage import with_bfloat16_scales
+from fpqvar_lab.hardware.accelerator.workload import workload
 from fpqvar_lab.method import Recipe, find_recipe, recipe_digest
 from fpqvar_lab.var import VARConfig
 
 EFFICIENCY = 0.8
-"""Of the memory's peak bandwidth, in long bursts; assumed."""
+"""The fraction of the memory's peak bandwidth that long bursts get; assumed."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be drawn, and on what.
+    """What is to be sampled, and on what.
 
     Args:
-        model: a preset of `VARConfig`.
-        recipe: what is quantized.
-        device: a name in `device.DEVICES`.
-        batch: images sampled together.
-        clock_hz: of the design; an assumption, for nothing here has been placed and routed.
-        efficiency: of the external memory.
-        max_fraction: of each kind of cell, how much may be used.
+        model: The name of a preset of `VARConfig`.
+        recipe: What is quantized.
+        device: The name of an FPGA in `device.DEVICES`.
+        batch: How many images are sampled together.
+        clock_hz: The clock of the design; an assumption, for nothing here has been placed and
+            routed.
+        efficiency: The fraction of the external memory's peak bandwidth that can be used.
+        max_fraction: The fraction of each kind of cell that may be used.
     """
 
     model: str
@@ -52,7 +55,7 @@ class Problem:
 
     @cached_property
     def rate(self) -> float:
-        """Bytes a second from the external memory."""
+        """Bytes per second from the external memory."""
         return self.board.sustained(self.efficiency)
 
     @cached_property
@@ -85,8 +88,8 @@ class Problem:
         }
 
 
-def formats_of(recipe: Recipe) -> tuple[str, str, str]:
-    """What a design for this recipe multiplies: activations, weights, and fc2's input.
+def formats_of(recipe: Recipe) -> OperandFormats:
+    """What a design for this recipe multiplies.
 
     Raises:
         ValueError: the recipe leaves one of the layers in 16 bits, or has several formats for
@@ -94,17 +97,17 @@ def formats_of(recipe: Recipe) -> tuple[str, str, str]:
     """
     layers = ("attn.mat_qkv", "attn.proj", "ffn.fc1", "ffn.fc2")
     rules = [recipe.rule_for(f"blocks.0.{layer}") for layer in layers]
-    if recipe.candidates or any(rule is None for rule in rules):
+    found = [rule for rule in rules if rule is not None]
+    if recipe.candidates or len(found) < len(layers):
         raise ValueError(
             f"recipe {recipe.name!r}: a matrix unit needs one format for each of the four layers"
         )
-    found = [rule for rule in rules if rule is not None]
-    inputs = [format_to_text(rule.input.format).lower().replace("_", "-") for rule in found]
-    weights = {format_to_text(rule.weight.format).lower().replace("_", "-") for rule in found}
+    inputs = [rule.input.format for rule in found]
+    weights = {rule.weight.format for rule in found}
     if len(set(inputs[:3])) > 1 or len(weights) > 1:
-        several = ", ".join(sorted({*inputs[:3], *weights}))
+        several = ", ".join(sorted(map(format_key, {*inputs[:3], *weights})))
         raise ValueError(f"recipe {recipe.name!r} mixes {several} in layers of one matrix unit")
-    return inputs[0], weights.pop(), inputs[3]
+    return OperandFormats(inputs[0], weights.pop(), inputs[3])
 
 
 def problem_of(

@@ -1,19 +1,26 @@
-"""A simulated layer given to the hardware's own matrix unit, to compare the two cycle by cycle."""
+"""A simulated layer given to the hardware's own matrix unit, to compare the two cycle by cycle.
 
-from fpqvar_lab.formats import format_from_text
+Amaranth is needed by `replay` alone, and imported there.
+"""
+
+from typing import TYPE_CHECKING
+
+from fpqvar_lab.formats import DualFormat
 from fpqvar_lab.hardware.accelerator.design import Design
+from fpqvar_lab.hardware.accelerator.operation import Op
 from fpqvar_lab.hardware.accelerator.pipeline import Run
 from fpqvar_lab.hardware.accelerator.timeline import Unit
-from fpqvar_lab.hardware.accelerator.workload import Op
-from fpqvar_lab.hardware.rtl import MatrixUnit
-from fpqvar_lab.hardware.toolchain import StreamRun, run_stream
+
+if TYPE_CHECKING:
+    from fpqvar_lab.hardware.rtl import MatrixUnit
+    from fpqvar_lab.hardware.toolchain import StreamRun
 
 
 def simulated_starts(run: Run) -> list[int]:
     """The cycle of the first beat of every tile; runs of equal tiles are taken apart.
 
     Args:
-        run: of a single layer, recorded.
+        run: A recorded run of a single layer.
     """
     beats = _beats(run.ops[0], run.design)
     events = [event for event in run.events if event.unit is Unit.MATRIX]
@@ -28,18 +35,22 @@ def simulated_rows(run: Run) -> list[int]:
     return [s + last_group + row for s in simulated_starts(run) for row in range(design.rows)]
 
 
-def replay(run: Run) -> StreamRun:
+def replay(run: Run) -> "StreamRun":
     """The same layer in `MatrixUnit`, in Amaranth's simulator.
 
     Beats are offered from the cycle in which the simulated memory has brought their weights. All
     codes are zeros: they have no influence on time.
 
     Args:
-        run: of a single layer, recorded, on a design with one array.
+        run: A recorded run of a single layer, on a design with one array.
+
+    Raises:
+        ValueError: when the layer stays in 16 bits.
     """
+    from fpqvar_lab.hardware.toolchain import run_stream
+
     design, op = run.design, run.ops[0]
-    formats = format_from_text(op.input_format), format_from_text(op.weight_format)
-    unit = MatrixUnit(*formats, design.rows, design.columns, design.lanes, design.group)  # type: ignore[arg-type]
+    unit = _matrix_unit(op, design)
     tiles = -(-op.rows // design.rows)
     chunk = _tile(unit, _beats(op, design)) * tiles
     offers: list[bool] = []
@@ -52,11 +63,20 @@ def replay(run: Run) -> StreamRun:
     )
 
 
+def _matrix_unit(op: Op, design: Design) -> "MatrixUnit":
+    from fpqvar_lab.hardware.rtl import MatrixUnit
+
+    inputs, weights = op.input_format, op.weight_format
+    if inputs is None or weights is None or isinstance(weights, DualFormat):
+        raise ValueError(f"{op.name} is no product of the matrix arrays")
+    return MatrixUnit(inputs, weights, design.rows, design.columns, design.lanes, design.group)
+
+
 def _beats(op: Op, design: Design) -> int:
     return op.inner // design.lanes
 
 
-def _tile(unit: MatrixUnit, beats: int) -> list[dict[str, object]]:
+def _tile(unit: "MatrixUnit", beats: int) -> list[dict[str, object]]:
     codes = {"a": [[0] * unit.lanes] * unit.rows, "b": [[0] * unit.lanes] * unit.columns}
     scales = {"a_scales": [0] * unit.rows, "b_scales": [0] * unit.columns}
     return [

@@ -15,17 +15,11 @@ from fpqvar_lab import data
 from fpqvar_lab.hardware.accelerator.baselines import BASELINES, RECIPE, compare
 from fpqvar_lab.hardware.accelerator.cost import resources
 from fpqvar_lab.hardware.accelerator.design import Design
-from fpqvar_lab.hardware.accelerator.explore import (
-    Candidate,
-    Expectation,
-    Exploration,
-    Space,
-    candidates,
-    explore,
-)
+from fpqvar_lab.hardware.accelerator.explore import Expectation, Exploration, explore
 from fpqvar_lab.hardware.accelerator.interval import Interval
 from fpqvar_lab.hardware.accelerator.point import Point, evaluate_design
 from fpqvar_lab.hardware.accelerator.problem import Problem, problem_of
+from fpqvar_lab.hardware.accelerator.space import Candidate, Space, candidates
 from fpqvar_lab.hardware.cost_table import SYNTHESIS_RESULTS
 from fpqvar_lab.method import find_recipe, recipe_digest
 from fpqvar_lab.var import VQVAEConfig, operations
@@ -80,9 +74,6 @@ def smallest(problem: Problem, images_per_second: float = PAPER_IMAGES_PER_SECON
         else:
             high, best = middle, point
     return best
-
-
-# Integer accelerators to compare with
 
 
 # What breaks a design

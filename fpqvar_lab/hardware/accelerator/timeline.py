@@ -10,7 +10,7 @@ anomalies", 1969).
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from fpqvar_lab.hardware.accelerator.workload import Op
+from fpqvar_lab.hardware.accelerator.operation import Op
 
 
 class Unit(StrEnum):
@@ -39,15 +39,20 @@ class StallReason(StrEnum):
 
 
 Dependency = tuple[int, StallReason]
-"""When something is there, and what an idle unit is said to wait for until then."""
+"""The cycle from which something is there, and what a unit that is idle until then waits for."""
 NOTHING: Dependency = (0, StallReason.INPUT)
 
 
 @dataclass(frozen=True)
 class Event:
-    """One task: which operation, on which unit, from when to when.
+    """One task on the timeline.
 
-    `end` is when the unit can take the next task; `ready`, when the task's results are there.
+    Args:
+        op: The operation that the task is a part of.
+        unit: The unit that works on it.
+        start: The cycle in which the unit starts.
+        end: The cycle from which the unit is not busy with it any more.
+        ready: The cycle from which the task's results are there.
     """
 
     op: Op
@@ -62,10 +67,19 @@ class Timeline:
     """Runs tasks, and accounts for every cycle of every unit.
 
     Args:
-        record: whether all events are kept.
+        record: Whether all events are kept.
+        turn: What every task waits for besides its own needs.
+        free: The cycle from which each unit is free.
+        busy: Busy cycles by unit and step.
+        stalls: Idle cycles by unit, step and reason.
+        step_ends: The cycle in which the last result of each step is there.
+        events: All tasks, if they are kept.
+        count: How many tasks there were.
+        latest: The cycle in which the last result so far is there.
     """
 
     record: bool = False
+    turn: Dependency = NOTHING
     free: dict[Unit, int] = field(default_factory=lambda: dict.fromkeys(Unit, 0))
     busy: dict[tuple[Unit, int | None], int] = field(default_factory=dict)
     stalls: dict[tuple[Unit, int | None, StallReason], int] = field(default_factory=dict)
@@ -74,46 +88,52 @@ class Timeline:
     count: int = 0
     latest: int = 0
 
+    def wait_for_all(self) -> None:
+        """Let every further task wait until all results so far are there."""
+        self.turn = (self.latest, StallReason.TURN)
+
     def run(
         self, op: Op, unit: Unit, cycles: int, *needs: Dependency, tail: int = 0, drain: int = 0
-    ) -> tuple[int, int]:
-        """Give a unit its next task.
+    ) -> int:
+        """Give a unit its next task; returns the cycle from which its results are there.
 
         Args:
-            op: the operation that the task is a part of.
-            unit: that does it.
-            cycles: for which the unit is busy.
-            needs: what must be there first.
-            tail: cycles after the last busy one until the results are there.
-            drain: cycles after the last busy one in which the unit takes no other task.
-
-        Returns:
-            The cycles in which the unit starts, and in which the results are there.
+            op: The operation that the task is a part of.
+            unit: The unit.
+            cycles: For how many cycles the unit is busy.
+            needs: What must be there first.
+            tail: How many cycles after the last busy one the results are there.
+            drain: For how many cycles after the last busy one the unit takes no other task.
         """
-        step, start = op.step, self.free[unit]
-        ready, reason = max(needs, default=NOTHING)
-        if ready > start:
-            for time, other in needs:
-                # Nothing else can be said to be late before the task has its turn.
-                if other is StallReason.TURN and start < time < ready:
-                    self._charge(unit, step, other, time - start)
-                    start = time
-            self._charge(unit, step, reason, ready - start)
-            start = ready
+        step, start = op.step, self._start(op.step, unit, needs)
         end = start + cycles
         self.busy[unit, step] = self.busy.get((unit, step), 0) + cycles
         if drain:
             self._charge(unit, step, StallReason.DRAIN, drain)
         self.free[unit] = end + drain
-        done = end + (tail if tail > drain else drain)
+        ready = end + (tail if tail > drain else drain)
         self.count += 1
-        if done > self.latest:
-            self.latest = done
-        if done > self.step_ends.get(step, 0):
-            self.step_ends[step] = done
+        if ready > self.latest:
+            self.latest = ready
+        if ready > self.step_ends.get(step, 0):
+            self.step_ends[step] = ready
         if self.record:
-            self.events.append(Event(op, unit, start, end, done))
-        return start, done
+            self.events.append(Event(op, unit, start, end, ready))
+        return ready
+
+    def _start(self, step: int | None, unit: Unit, needs: tuple[Dependency, ...]) -> int:
+        """The cycle in which a unit's next task starts; the cycles until then are charged."""
+        start = self.free[unit]
+        ready, reason = max(*needs, self.turn) if needs else self.turn
+        if ready <= start:
+            return start
+        # Nothing else can be said to be late before the task has its turn.
+        turn = self.turn[0]
+        if start < turn < ready:
+            self._charge(unit, step, StallReason.TURN, turn - start)
+            start = turn
+        self._charge(unit, step, reason, ready - start)
+        return ready
 
     def finish(self, step: int | None) -> int:
         """Charge the cycles after each unit's last task to a step; returns the cycles in all."""

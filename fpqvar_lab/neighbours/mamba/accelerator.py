@@ -8,7 +8,8 @@ not known is stated in `ASSUMPTIONS`.
 
 from dataclasses import dataclass, replace
 
-from fpqvar_lab.hardware.accelerator import Design, Kind, Op
+from fpqvar_lab.formats import INT4
+from fpqvar_lab.hardware.accelerator import Design, Kind, Op, OperandFormats
 
 PUBLISHED_TOKENS_PER_SECOND = 7.21
 """Of Mamba2-2.7B in W4A4 on the VCK190 at 400 MHz (the authors' README)."""
@@ -33,7 +34,7 @@ DESIGN = Design(
     rows=1,
     columns=8,
     lanes=8,
-    formats=("int4", "int4", "int4"),
+    formats=OperandFormats(INT4, INT4, INT4),
     attention_macs=8,
     hadamard_lanes=8,
     quantizer_lanes=8,
@@ -106,7 +107,7 @@ def _layer(model: Mamba2, layer: int, last: tuple[str, ...], overlapped: bool) -
     def op(part: str, kind: Kind, columns: int, *after: str) -> Op:
         needed = tuple(map(name, after))
         plain = Op(name(part), kind, 0, layer, rows=1, columns=columns, elements=columns)
-        return replace(plain, input_format="int4", group=_GROUP[kind], after=needed)
+        return replace(plain, input_format=INT4, group=_GROUP[kind], after=needed)
 
     taps = _stored(model.taps * model.convolved)
     state = _stored(model.inner * model.state) + taps
@@ -143,8 +144,8 @@ def _projection(name: str, layer: int, inner: int, columns: int, after: str) -> 
         inner=inner,
         columns=columns,
         weight_bytes=(4 * weights + 2 * 3 * weights // 128) / 8,
-        input_format="int4",
-        weight_format="int4",
+        input_format=INT4,
+        weight_format=INT4,
         after=(after,),
     )
 
