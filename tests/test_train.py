@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from fpqvar_lab import data
 from fpqvar_lab.var import (
@@ -16,6 +17,7 @@ from fpqvar_lab.var import (
     fit,
     train_var,
     train_vqvae,
+    warmup_cosine,
 )
 from fpqvar_lab.var.train import _generator
 
@@ -93,12 +95,28 @@ def test_planted_outliers_stay_and_differ_by_step(pictures, vqvae, tmp_path):
     assert values.abs().min() > 10 * rest.abs().max()
 
 
-def test_schedule_warms_up_and_decays():
-    schedule = Schedule(epochs=1, learning_rate=1.0, warmup=10)
-    rates = [schedule.rate(step, 100) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == pytest.approx(0.98, abs=0.02)
-    assert rates[-1] < 1e-3
+def _rates(scheduler, optimizer, steps):
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_the_rate_rises_for_the_warmup_and_then_is_torchs_cosine():
+    ours, theirs = (torch.optim.SGD([torch.zeros(1)], lr=0.3) for _ in range(2))
+    found = _rates(warmup_cosine(ours, 0.3, warmup=10, total=100), ours, 100)
+    cosine = _rates(CosineAnnealingLR(theirs, T_max=100), theirs, 100)
+    assert found[9:] == pytest.approx(cosine[9:])
+    assert found[:10] == pytest.approx([rate * (i + 1) / 10 for i, rate in enumerate(cosine[:10])])
+
+
+def test_a_schedule_goes_on_where_a_run_had_stopped():
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    whole = _rates(warmup_cosine(optimizer, 0.3, warmup=5, total=50), optimizer, 50)
+    rest = _rates(warmup_cosine(optimizer, 0.3, warmup=5, total=50, start=20), optimizer, 30)
+    assert rest == whole[20:]
 
 
 def test_random_streams_are_the_same_in_every_process():

@@ -9,7 +9,6 @@ times.
 """
 
 from dataclasses import dataclass
-from math import cos, pi
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +16,10 @@ from tqdm import tqdm
 
 from fpqvar_lab.calibration import CalibrationSet
 from fpqvar_lab.method.linear import QuantLinear
-from fpqvar_lab.var import VAR, VQVAE, sample
+from fpqvar_lab.var import VAR, VQVAE, sample, warmup_cosine
 
 CLASS_DROPOUT = 0.1  # the model is also asked without a class, for guidance
+WARMUP = 20  # steps until the learning rate is at its largest
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,11 @@ def distill(
     layers = [m for m in model.modules() if isinstance(m, QuantLinear)]
     parameters = [layer.unfreeze() for layer in layers] + _kept_parameters(model)
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
+    rates = warmup_cosine(optimizer, learning_rate, warmup=WARMUP, total=steps)
     generator = torch.Generator().manual_seed(seed)
     losses: list[float] = []
     bar = tqdm(range(steps), desc="distillation", disable=not progress, leave=False)
-    for step in bar:
-        for group in optimizer.param_groups:
-            warm = min(1.0, (step + 1) / 20)
-            group["lr"] = learning_rate * warm * (0.5 + 0.5 * cos(pi * step / steps))
+    for _ in bar:
         labels, inputs = _batch(examples, batch_size, original.config.classes, generator)
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=bfloat16):
             with torch.no_grad():
@@ -116,6 +114,7 @@ def distill(
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
+        rates.step()
         losses.append(loss.item())
         bar.set_postfix(divergence=f"{sum(losses[-20:]) / len(losses[-20:]):.4f}")
     for layer in layers:

@@ -14,7 +14,8 @@ from fpqvar_lab.var.checkpoint import (
 from fpqvar_lab.var.classifier import Classifier, accuracy
 from fpqvar_lab.var.config import VARConfig, VQVAEConfig
 from fpqvar_lab.var.sampling import filter_top_k_top_p, sample, sample_tokens
-from fpqvar_lab.var.train import PlantedOutliers, Schedule, fit, train_var, train_vqvae
+from fpqvar_lab.var.schedule import Schedule, warmup_cosine
+from fpqvar_lab.var.train import PlantedOutliers, fit, train_classifier, train_var, train_vqvae
 from fpqvar_lab.var.transformer import VAR, AdaLN, Block, Cache, KVCache
 from fpqvar_lab.var.vqvae import VQVAE
 
@@ -42,6 +43,8 @@ __all__ = [
     "sample",
     "sample_tokens",
     "save_model",
+    "train_classifier",
     "train_var",
     "train_vqvae",
+    "warmup_cosine",
 ]

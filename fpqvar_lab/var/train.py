@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from math import cos, pi
 from pathlib import Path
 
 import torch
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from fpqvar_lab.files import replacing
 from fpqvar_lab.var.classifier import Classifier
 from fpqvar_lab.var.config import VARConfig, VQVAEConfig
+from fpqvar_lab.var.schedule import Schedule, warmup_cosine
 from fpqvar_lab.var.transformer import VAR
 from fpqvar_lab.var.vqvae import VQVAE
 
@@ -28,37 +28,6 @@ CLASS_DROPOUT = 0.1  # fraction of labels replaced by "no class", for classifier
 
 Loss = Callable[[Tensor, torch.Generator], Tensor]
 """Rows of the data set (batch,) and this step's randomness -> the loss to minimise."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast to train: AdamW, linear warm-up, cosine decay to zero.
-
-    Args:
-        epochs: passes over the data; need not be whole.
-        batch_size: pictures a step.
-        learning_rate: the peak.
-        weight_decay: on matrices and kernels; biases, norms and embeddings have none.
-        warmup: steps until the peak.
-        seed: of initial weights, order and noise.
-        bfloat16: run matrix products in bfloat16 (autocast); weights stay float32.
-    """
-
-    epochs: float
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    warmup: int = 100
-    seed: int = 0
-    bfloat16: bool = True
-
-    def steps(self, rows: int) -> int:
-        return max(1, round(self.epochs * (rows // self.batch_size)))
-
-    def rate(self, step: int, total: int) -> float:
-        """Learning rate at `step` of `total`."""
-        warm = min(1.0, (step + 1) / self.warmup)
-        return self.learning_rate * warm * (0.5 + 0.5 * cos(pi * step / total))
 
 
 def _generator(*seed: int) -> torch.Generator:
@@ -166,6 +135,9 @@ def fit(
     optimizer = _optimizer(model, schedule)
     progress = Progress(progress_file, model, optimizer)
     start, total = progress.load(settings), schedule.steps(rows)
+    rates = warmup_cosine(
+        optimizer, schedule.learning_rate, warmup=schedule.warmup, total=total, start=start
+    )
     device = next(model.parameters()).device.type
     model.train()
     with tqdm(total=total, initial=start, desc=progress_file.stem, mininterval=2) as bar:
@@ -175,8 +147,6 @@ def fit(
                 return progress.losses
             generator = _generator(schedule.seed, 2, step)
             torch.manual_seed(step)  # dropout
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.rate(step, total)
             with torch.autocast(device, torch.bfloat16, enabled=schedule.bfloat16):
                 value = loss(batch, generator)
             if not torch.isfinite(value):
@@ -187,6 +157,7 @@ def fit(
                 after_backward()
             nn.utils.clip_grad_norm_(model.parameters(), 2.0)
             optimizer.step()
+            rates.step()
             if after_step:
                 after_step(step, generator)
             progress.losses.append(value.item())
