@@ -257,7 +257,7 @@ def test_sizes_are_counted(var):
     fc1 = next(layer for layer in done.layers if layer.name == "blocks.0.ffn.fc1")
     assert (fc1.bytes_before, fc1.bytes_after) == (2 * 512 * 128, 512 * 128 // 2 + 4 * 512)
     assert "skipped" in done.table()
-    assert "4.25 bits a weight" in done.table()
+    assert "4.25 bits per weight" in done.table()
 
 
 def test_a_quantized_d30_block_takes_less_than_30_percent():

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, cast, get_args
 
 import tomli_w
+from tabulate import tabulate
 
 from fpqvar_lab.formats import Format, format_from_text, format_to_text
 from fpqvar_lab.quantization import Quantizer
@@ -123,13 +124,12 @@ class Recipe:
         return tomli_w.dumps(content)
 
     def table(self) -> str:
-        """The recipe as a text table, a row for each pattern."""
+        """The recipe as text: a table with a row per pattern, and how keys and values are kept."""
         head = ("layers", "weight", "input", "hadamard", "scaling", "GPTQ")
-        rows = [head, *(_to_row(pattern, rule) for pattern, rule in self.layers)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        rows = [_to_row(pattern, rule) for pattern, rule in self.layers]
+        lines = tabulate(rows, head, tablefmt="plain", stralign="left", disable_numparse=True)
         cache = "16 bits" if self.kv is None else f"{self.kv.to_text()}, {self.kv_mode}"
-        return "\n".join([f"{self.name}: {self.description}", *lines, f"KV cache: {cache}"])
+        return "\n".join([f"{self.name}: {self.description}", lines, f"KV cache: {cache}"])
 
 
 def read_recipe(text: str) -> Recipe:

@@ -1,7 +1,8 @@
-"""NEW."""
+"""The account of a quantized model: what became of each of its linear layers."""
 
 from dataclasses import dataclass
 
+from tabulate import tabulate
 from torch import nn
 
 from fpqvar_lab.method.linear import QuantLinear
@@ -13,12 +14,12 @@ class LayerReport:
     """What became of one linear layer.
 
     Args:
-        name: of the layer.
-        shape: of its weight (out_channels, in_channels).
-        bytes_before: of the weight in 16 bits.
-        bytes_after: of the weight as it is stored now, scales included.
-        weight: its quantizer as text, None where the layer was skipped.
-        input: the input's quantizer as text.
+        name: the layer's name in the model.
+        shape: shape of its weight, (out_channels, in_channels).
+        bytes_before: bytes that the weight takes in 16 bits.
+        bytes_after: bytes that the weight takes as it is stored now, scales included.
+        weight: the weight's quantizer as text; None where the layer was skipped.
+        input: the input's quantizer as text; None where the layer was skipped.
     """
 
     name: str
@@ -30,12 +31,23 @@ class LayerReport:
 
     @property
     def quantized(self) -> bool:
+        """Whether the layer is quantized."""
         return self.weight is not None
+
+    def row(self) -> tuple[str, str, str, str]:
+        """The layer's line in `Report.table`."""
+        done = f"{self.weight} x {self.input}" if self.quantized else "skipped"
+        return self.name, f"{self.bytes_before:,}", f"{self.bytes_after:,}", done
 
 
 @dataclass(frozen=True)
 class Report:
-    """What quantization did, layer by layer; every linear layer of the model is listed."""
+    """What quantization did, layer by layer.
+
+    Args:
+        recipe: the name of the recipe.
+        layers: every linear layer of the model, in its order, skipped ones included.
+    """
 
     recipe: str
     layers: tuple[LayerReport, ...]
@@ -47,44 +59,39 @@ class Report:
 
     @property
     def bits_per_value(self) -> float:
-        """Stored bits for each weight of the quantized layers, scales counted; 16 without any."""
+        """Stored bits per weight of the quantized layers, scales included; 16 if there are none."""
         before = self.nbytes(before=True)
         return 16 * self.nbytes() / before if before else 16.0
 
     def table(self) -> str:
-        """A text table, a line for each layer and a sum."""
-        width = max(len(layer.name) for layer in self.layers)
-        lines = [
-            f"{layer.name:{width}}  {layer.bytes_before:>12,}  {layer.bytes_after:>12,}  "
-            + (f"{layer.weight} x {layer.input}" if layer.quantized else "skipped")
-            for layer in self.layers
-        ]
-        total = (
-            f"{'quantized layers':{width}}  {self.nbytes(before=True):>12,}  {self.nbytes():>12,}  "
-            f"{self.bits_per_value:.2f} bits a weight"
+        """A text table with a line per layer, and a last line for the quantized layers together."""
+        rows = [layer.row() for layer in self.layers]
+        sizes = f"{self.nbytes(before=True):,}", f"{self.nbytes():,}"
+        rows.append(("quantized layers", *sizes, f"{self.bits_per_value:.2f} bits per weight"))
+        return tabulate(
+            rows,
+            headers=("layer", "16-bit bytes", "bytes now", "weight x input"),
+            tablefmt="plain",
+            colalign=("left", "right", "right", "left"),
+            headersalign="same",
+            disable_numparse=True,
         )
-        head = f"{'layer':{width}}  {'16-bit bytes':>12}  {'bytes now':>12}  weight x input"
-        return "\n".join([head, *lines, total])
 
 
 def report(model: QuantizedVAR) -> Report:
     """What became of every linear layer of a quantized model."""
-    rows = []
-    for name, module in model.named_modules():
-        if isinstance(module, QuantLinear):
-            shape = (module.out_features, module.in_features)
-            weight = module.weight
-            rows.append(
-                LayerReport(
-                    name,
-                    shape,
-                    2 * shape[0] * shape[1],
-                    weight.nbytes,
-                    weight.quantizer.to_text(),
-                    module.input_quantizer.to_text(),
-                )
-            )
-        elif isinstance(module, nn.Linear):
-            shape = (module.out_features, module.in_features)
-            rows.append(LayerReport(name, shape, size := 2 * shape[0] * shape[1], size))
-    return Report(model.recipe.name, tuple(rows))
+    layers = (_layer_report(name, module) for name, module in model.named_modules())
+    return Report(model.recipe.name, tuple(layer for layer in layers if layer is not None))
+
+
+def _layer_report(name: str, module: nn.Module) -> LayerReport | None:
+    """The report of one module; None of one that is no linear layer."""
+    if not isinstance(module, QuantLinear | nn.Linear):
+        return None
+    shape = (module.out_features, module.in_features)
+    before = 2 * shape[0] * shape[1]
+    if isinstance(module, nn.Linear):
+        return LayerReport(name, shape, before, before)
+    weight, inputs = module.weight, module.input_quantizer
+    texts = weight.quantizer.to_text(), inputs.to_text()
+    return LayerReport(name, shape, before, weight.nbytes, *texts)
