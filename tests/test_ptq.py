@@ -101,8 +101,8 @@ def quantized(var, vqvae):
                 var,
                 vqvae,
                 short(RECIPES[name]),
-                pictures=3,
-                distillation_pictures=6,
+                images=3,
+                distillation_images=6,
                 progress=False,
             )
         return models[name]
@@ -142,7 +142,7 @@ def test_every_recipe_comes_back_from_its_file_bit_for_bit(name, vqvae, quantize
 def test_the_original_is_left_as_it_is(var, vqvae):
     before = {key: value.clone() for key, value in var.state_dict().items()}
     recipe = replace(short(RECIPES["fp4-best"]), rotate_values=True)
-    calibrate_and_quantize(var, vqvae, recipe, pictures=3, distillation_pictures=6, progress=False)
+    calibrate_and_quantize(var, vqvae, recipe, images=3, distillation_images=6, progress=False)
     after = var.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
@@ -210,7 +210,7 @@ def test_learned_factors_are_folded_into_adaln(quantized):
 
 def test_with_a_shared_adaln_factors_stay_with_the_layer(vqvae):
     var = randomized(VAR(replace(CONFIG, shared_aln=True)))
-    model, _ = calibrate_and_quantize(var, vqvae, "fp4-fpqvar", pictures=3, progress=False)
+    model, _ = calibrate_and_quantize(var, vqvae, "fp4-fpqvar", images=3, progress=False)
     kept = {name for name, m in model.quantized_layers().items() if m.input_scale is not None}
     assert kept == {
         f"blocks.{i}.{layer}" for i in range(2) for layer in ("attn.mat_qkv", "ffn.fc1")
@@ -267,15 +267,15 @@ def test_a_quantized_d30_block_takes_less_than_30_percent():
 
 
 def test_calibration_is_captured_only_where_it_is_needed(var, vqvae):
-    assert calibrate(var, vqvae, "fp4-dfq-ght", pictures=3) is None
-    captured = calibrate(var, vqvae, "fp4-fpqvar", pictures=3)
+    assert calibrate(var, vqvae, "fp4-dfq-ght", images=3) is None
+    captured = calibrate(var, vqvae, "fp4-fpqvar", images=3)
     assert {name.rpartition(".")[2] for name in captured} == {"mat_qkv", "fc1"}
 
 
 def test_what_does_not_fit_is_said(var, vqvae):
     with pytest.raises(ValueError, match=r"fp4-fpqvar needs the inputs of blocks.0.attn.mat_qkv"):
         quantize_model(var, "fp4-fpqvar")
-    seen = calibrate(var, vqvae, "fp4-best", pictures=3)
+    seen = calibrate(var, vqvae, "fp4-best", images=3)
     with pytest.raises(ValueError, match="fp4-best distills; pass distillation_set"):
         quantize_model(var, "fp4-best", seen)
     other = replace(RECIPES["fp4-baseline"], layers=(("*.mlp", RECIPES["mxfp4"].layers[0][1]),))

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from fpqvar_lab import data, var
-from fpqvar_lab.var import train as training
 
 SCHEDULES: dict[str, dict[str, Any]] = {
     "vqvae": {"epochs": 5.0, "batch_size": 64, "learning_rate": 1e-3, "weight_decay": 1e-4},
@@ -94,7 +93,7 @@ def quantize(options: argparse.Namespace) -> None:
         model,
         _vqvae(options, model),
         recipe,
-        pictures=options.pictures,
+        images=options.pictures,
         tokens=options.tokens,
         seed=options.seed,
         factors=_factors(options),
@@ -133,12 +132,12 @@ def train(options: argparse.Namespace) -> None:
     model: nn.Module
     if options.what == "vqvae":
         config = var.VQVAEConfig.preset("mini")
-        model, losses = training.train_vqvae(images, config, schedule, progress)
+        model, losses = var.train_vqvae(images, config, schedule, progress)
     elif options.what == "classifier":
-        model, losses = training.train_classifier(images, labels, schedule, progress)
+        model, losses = var.train_classifier(images, labels, schedule, progress)
     else:
         start = var.load_var(options.start_from) if options.start_from else None
-        model, losses = training.train_var(
+        model, losses = var.train_var(
             images,
             labels,
             var.load_vqvae(options.vqvae),
@@ -146,21 +145,21 @@ def train(options: argparse.Namespace) -> None:
             schedule,
             progress,
             start_from=start,
-            outliers=training.PlantedOutliers(options.outliers) if options.outliers else None,
+            outliers=var.PlantedOutliers(options.outliers) if options.outliers else None,
         )
     var.save_model(model, out, _provenance(options, schedule, losses))
     progress.unlink(missing_ok=True)
     print(out)
 
 
-def _schedule(options: argparse.Namespace) -> training.Schedule:
+def _schedule(options: argparse.Namespace) -> var.Schedule:
     given = {key: getattr(options, key) for key in ("epochs", "batch_size", "learning_rate")}
     fields = SCHEDULES[options.what] | {k: v for k, v in given.items() if v is not None}
-    return training.Schedule(**fields, seed=options.seed, bfloat16=not options.float32)
+    return var.Schedule(**fields, seed=options.seed, bfloat16=not options.float32)
 
 
 def _provenance(
-    options: argparse.Namespace, schedule: training.Schedule, losses: list[float]
+    options: argparse.Namespace, schedule: var.Schedule, losses: list[float]
 ) -> dict[str, str]:
     last = losses[-200:]
     return {

@@ -1,5 +1,5 @@
 """Distilling the original into a quantized model: rounding, biases and AdaLN are learned on
-pictures that the original samples, until the predictions of the two are close.
+images that the original samples, until the predictions of the two are close.
 
 This is data-free quantization-aware distillation (as LLM-QAT, arXiv 2305.17888, does for language
 models): no training picture is needed, the formats, the scales and the bits stay as they are, and
@@ -24,11 +24,11 @@ WARMUP = 20  # steps until the learning rate is at its largest
 
 @dataclass(frozen=True)
 class DistillationSet:
-    """Pictures that the original drew, as its own input.
+    """Images that the original sampled, as inputs for teacher forcing.
 
     Args:
-        labels: (pictures,) int64.
-        inputs: (pictures, tokens - 1, code_channels), for teacher forcing.
+        labels: the class of each image, (images,) int64.
+        inputs: the model's inputs for all steps but the first, (images, tokens - 1, code_channels).
     """
 
     labels: Tensor
@@ -36,33 +36,38 @@ class DistillationSet:
 
 
 def sample_distillation_set(
-    var: VAR, vqvae: VQVAE, pictures: int = 6000, *, seed: int = 1, batch_size: int = 100
+    var: VAR, vqvae: VQVAE, images: int = 6000, *, seed: int = 1, batch_size: int = 100
 ) -> DistillationSet:
-    """Let the model draw pictures, and read them back as codes.
+    """Let the model sample images, and read them back as codes.
 
-    They are drawn without guidance and from all codes: guided pictures are more typical than real
+    They are sampled without guidance and from all codes: guided images are more typical than real
     ones, and what is learned on them serves real ones less.
 
     Args:
-        var: the original.
-        vqvae: the one it was trained with.
-        pictures: how many.
-        seed: of labels and sampling; other than the calibration's, so that it sees new pictures.
-        batch_size: drawn at a time.
+        var: the original model.
+        vqvae: the VQVAE that the model was trained with.
+        images: how many images are sampled.
+        seed: seed of labels and sampling; other than the calibration's, so that these are new.
+        batch_size: how many images are sampled at a time.
     """
     device = var.class_emb.weight.device
-    chosen = CalibrationSet(var.config.classes, pictures, seed)
+    chosen = CalibrationSet(var.config.classes, images, seed)
     labels, generator = chosen.labels.to(device), chosen.generator(device)
     inputs = []
-    for batch in tqdm(labels.split(batch_size), desc="pictures", leave=False, disable=None):
-        images = sample(var, vqvae, batch, cfg=0.0, top_k=0, top_p=0.0, generator=generator)
+    for batch in tqdm(labels.split(batch_size), desc="images", leave=False, disable=None):
+        sampled = sample(var, vqvae, batch, cfg=0.0, top_k=0, top_p=0.0, generator=generator)
         with torch.no_grad():
-            inputs.append(vqvae.teacher_forcing_input(vqvae.encode(images.clone())))
+            inputs.append(vqvae.teacher_forcing_input(vqvae.encode(sampled.clone())))
     return DistillationSet(labels, torch.cat(inputs))
 
 
 def kl_divergence(predicted: Tensor, original: Tensor) -> Tensor:
-    """Mean Kullback-Leibler divergence of logits (..., vocabulary) from the original's."""
+    """The mean Kullback-Leibler divergence from the original's predictions to others.
+
+    Args:
+        predicted: logits (..., vocabulary) of the model that is compared.
+        original: logits of the original, of the same shape.
+    """
     log_p, log_q = original.log_softmax(-1), predicted.log_softmax(-1)
     return (log_p.exp() * (log_p - log_q)).sum(-1).mean()
 
@@ -84,14 +89,14 @@ def distill(
     The quantized weights are packed again at the end.
 
     Args:
-        model: quantized, from `quantize_model`.
-        original: what it was made from.
-        examples: from `sample_distillation_set`.
-        steps: of AdamW, with a short warm-up and cosine decay to zero.
-        batch_size: pictures a step.
-        learning_rate: the peak.
-        seed: of the order of the pictures.
-        bfloat16: run matrix products in bfloat16 while learning (autocast).
+        model: the quantized model, from `quantize_model`.
+        original: the model that it was made from.
+        examples: images from `sample_distillation_set`.
+        steps: number of steps of AdamW, with a short warm-up and cosine decay to zero.
+        batch_size: number of images per step.
+        learning_rate: the largest learning rate.
+        seed: seed of the order of the images.
+        bfloat16: whether matrix products run in bfloat16 while learning (autocast).
         progress: whether to show a progress bar.
 
     Returns:

@@ -57,10 +57,10 @@ def choose_formats(
 
     Args:
         activations: batches (..., in_channels), from a generator if need be.
-        weight: (out_channels, in_channels).
+        weight: the layer's weight, (out_channels, in_channels).
         candidates: pairs (weight format, activation format); all of `FP4_FORMATS` twice by default.
-        granularity: of both; groups of 128 input channels by default.
-        weight_granularity: of the weight, where it differs.
+        granularity: the granularity of both; groups of 128 input channels by default.
+        weight_granularity: the granularity of the weight, where it differs.
 
     Returns:
         The choice; an error is ``sum |x W^T - q(x) q(W)^T|^2 / sum |x W^T|^2``, or the absolute
@@ -93,9 +93,9 @@ def activation_errors(
     """The relative squared error of each format on a stream of tensors, smallest first.
 
     Args:
-        batches: (..., channels), from a generator if need be; one pass in bounded memory.
-        formats: by name, or a sequence whose names are the formats' own.
-        granularity: groups of 128 channels by default.
+        batches: tensors (..., channels), from a generator if need be; one pass in bounded memory.
+        formats: formats by name, or a sequence of formats whose own names are taken.
+        granularity: the granularity of scales; groups of 128 channels by default.
 
     Returns:
         ``sum |x - q(x)|^2 / sum |x|^2`` for each name, or the absolute sum if all values are 0.

@@ -27,12 +27,17 @@ DAMPING = 0.01
 
 
 def input_moments(activations_by_step: Iterable[Tensor]) -> Tensor:
-    """Second moments of a layer's inputs, each step with the same weight: float64 (channels,
-    channels).
+    """Second moments of a layer's inputs, each step with the same weight.
 
     Args:
-        activations_by_step: (tokens, channels), a tensor for each step, as the layer multiplies
+        activations_by_step: a tensor (tokens, channels) for each step, as the layer multiplies
             them: scaled, transformed, quantized.
+
+    Returns:
+        The mean over steps of ``x^T x / tokens``, float64 (channels, channels).
+
+    Raises:
+        ValueError: there is no step.
     """
     moments = [x.double().T @ x.double() / len(x) for x in activations_by_step]
     if not moments:
@@ -43,16 +48,17 @@ def input_moments(activations_by_step: Iterable[Tensor]) -> Tensor:
 def quantize_gptq(
     weight: Tensor, quantizer: Quantizer, moments: Tensor, *, damping: float = DAMPING
 ) -> QuantizedTensor:
-    """`weight` quantized column by column, errors passed on.
+    """A weight quantized column by column, the error of each passed on to those after it.
 
     Args:
-        weight: (out_channels, channels).
-        quantizer: per output channel, or per group of input channels.
-        moments: of the inputs, from `input_moments`.
-        damping: see `DAMPING`.
+        weight: the weight, (out_channels, channels).
+        quantizer: a quantizer per output channel, or per group of input channels.
+        moments: second moments of the inputs, from `input_moments`.
+        damping: the fraction described at `DAMPING`.
 
     Raises:
-        ValueError: when the granularity is another, or the shapes do not fit.
+        ValueError: the granularity is another, the format has two scales, shifts or zero points, or
+            the shapes do not fit.
     """
     channels = weight.shape[1]
     if moments.shape != (channels, channels):

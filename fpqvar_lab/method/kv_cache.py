@@ -9,10 +9,10 @@ from fpqvar_lab.quantization import QuantizedTensor, Quantizer
 
 
 class QuantKVCache:
-    """Keys and values of one block, each entry quantized once, when it is written, and kept packed.
+    """Keys and values of one block, each entry quantized when it is written, and kept packed.
 
     Args:
-        quantizer: of keys and values (batch, heads, tokens, head_dim).
+        quantizer: the quantizer of keys and values (batch, heads, tokens, head_dim).
     """
 
     def __init__(self, quantizer: Quantizer) -> None:
@@ -35,11 +35,12 @@ class QuantKVCache:
 class RequantizedKVCache:
     """The cache as the code released with FPQVAR has it: all of it is quantized again at each step.
 
-    Groups run on over rows: with 128 values a group and 64 a head, a group is two neighbouring
+    Groups run on over rows: with 128 values per group and 64 per head, a group is two neighbouring
     rows, which pair up anew as the cache grows. It holds values, not codes; for study.
 
     Args:
-        quantizer: whose granularity, if it is by group, applies to the flattened cache.
+        quantizer: the quantizer of keys and values; a granularity by group applies to the flattened
+            cache.
     """
 
     def __init__(self, quantizer: Quantizer) -> None:

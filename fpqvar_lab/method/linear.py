@@ -20,10 +20,10 @@ class QuantLinear(nn.Module):
     `state_dict`, as buffers; `from_state` makes the layer again.
 
     Args:
-        weight: (out_channels, in_channels).
-        bias: (out_channels,), never quantized; or None.
-        input_quantizer: of the activations.
-        transform: of the input channels, or None.
+        weight: the packed weight, (out_channels, in_channels).
+        bias: the bias (out_channels,), which is never quantized; None for none.
+        input_quantizer: the quantizer of the activations.
+        transform: the Hadamard transform of the input channels; None for none.
         scale: factors (in_channels,) that are applied here because they fold into no layer before.
     """
 

@@ -30,7 +30,7 @@ def calibrate(
     vqvae: VQVAE,
     recipe: Recipe | str | Path,
     *,
-    pictures: int = 100,
+    images: int = 100,
     tokens: int | None = 1024,
     seed: int = 0,
     batch_size: int = 50,
@@ -42,18 +42,18 @@ def calibrate(
         var: the model to be quantized.
         vqvae: the VQVAE that the model was trained with.
         recipe: a recipe, the name of one, or a TOML file.
-        pictures: number of pictures that are sampled, their labels spread over the classes.
+        images: number of images that are sampled, their labels spread over the classes.
         tokens: number of tokens kept for each layer and step, which bounds the memory; None keeps
             all of them.
         seed: seed of labels and sampling.
-        batch_size: number of pictures sampled at a time.
+        batch_size: number of images sampled at a time.
         spill: a safetensors file to keep the inputs in, instead of memory.
 
     Raises:
         ValueError: the recipe does not exist or does not fit the model (`make_plan`).
     """
     plan = make_plan(var, recipe)
-    examples = CalibrationSet(var.config.classes, pictures, seed)
+    examples = CalibrationSet(var.config.classes, images, seed)
     return _capture(var, vqvae, plan, examples, tokens, batch_size, spill)
 
 
@@ -91,10 +91,10 @@ def calibrate_and_quantize(
     vqvae: VQVAE,
     recipe: Recipe | str | Path,
     *,
-    pictures: int = 100,
+    images: int = 100,
     tokens: int | None = 1024,
     seed: int = 0,
-    distillation_pictures: int = 6000,
+    distillation_images: int = 6000,
     factors: Mapping[str, Tensor] | None = None,
     batch_size: int = 50,
     spill: Path | None = None,
@@ -106,12 +106,12 @@ def calibrate_and_quantize(
         var: the model to be quantized.
         vqvae: the VQVAE that the model was trained with.
         recipe: a recipe, the name of one, or a TOML file.
-        pictures: number of pictures that calibration samples.
+        images: number of images that calibration samples.
         tokens: number of tokens kept for each layer and step; None keeps all of them.
         seed: seed of the labels and the sampling of calibration.
-        distillation_pictures: number of pictures sampled to distill on, from the next seed.
+        distillation_images: number of images sampled to distill on, from the next seed.
         factors: as for `quantize_model`; where they serve all layers, nothing is captured.
-        batch_size: number of pictures that calibration samples at a time, which bounds the memory
+        batch_size: number of images that calibration samples at a time, which bounds the memory
             of large models.
         spill: a safetensors file to keep captured inputs in, instead of memory.
         progress: whether to show progress bars.
@@ -122,10 +122,10 @@ def calibrate_and_quantize(
     plan, given = make_plan(var, recipe), factors or {}
     seen, distillation_set = None, None
     if plan.needs_calibration(given):
-        examples = CalibrationSet(var.config.classes, pictures, seed)
+        examples = CalibrationSet(var.config.classes, images, seed)
         seen = _capture(var, vqvae, plan, examples, tokens, batch_size, spill)
     if plan.recipe.distillation_steps:
-        distillation_set = sample_distillation_set(var, vqvae, distillation_pictures, seed=seed + 1)
+        distillation_set = sample_distillation_set(var, vqvae, distillation_images, seed=seed + 1)
     return _quantize(var, plan, seen, distillation_set, given, progress)
 
 

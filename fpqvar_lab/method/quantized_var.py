@@ -1,4 +1,4 @@
-"""A VAR some of whose layers are quantized, and the account of what became of each layer."""
+"""A VAR some of whose layers are quantized."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,8 +13,8 @@ class QuantizedVAR(VAR):
     """A VAR some of whose layers are quantized; made by `quantize_model` or `load_quantized`.
 
     Args:
-        config: shape of the model.
-        recipe: how it is quantized.
+        config: the shape of the model.
+        recipe: how the model is quantized.
     """
 
     def __init__(self, config: VARConfig, recipe: Recipe) -> None:

@@ -36,11 +36,11 @@ class LayerRecipe:
     """How one linear layer is computed.
 
     Args:
-        weight: quantizer of the weight (out_channels, in_channels).
-        input: quantizer of the activations (..., in_channels).
+        weight: the quantizer of the weight (out_channels, in_channels).
+        input: the quantizer of the activations (..., in_channels).
         hadamard: group size of the Hadamard transform of its input channels, "full" for all of
-            them at once, None for no transform.
-        scaling: factors for its input channels: "smoothquant" or "galt"; see `smoothing`.
+            them at once; None for no transform.
+        scaling: how factors for its input channels are found: "smoothquant", "galt", or "none".
         gptq: whether GPTQ compensates rounding errors of the weight on calibration data.
     """
 
@@ -58,6 +58,7 @@ class LayerRecipe:
 
     @property
     def needs_calibration(self) -> bool:
+        """Whether quantization needs captured inputs of the layer."""
         return self.scaling != "none" or self.gptq
 
 
@@ -68,9 +69,9 @@ class Recipe:
     Args:
         name: a short name, as in `RECIPES`.
         description: one line for people.
-        layers: (pattern of layer names, how these layers are computed); the first pattern that
-            matches counts, and layers that none matches stay as they are.
-        kv: quantizer of keys and values (batch, heads, tokens, head_dim); None for none.
+        layers: pairs of a pattern of layer names and how these layers are computed; the first
+            pattern that matches counts, and layers that none matches stay as they are.
+        kv: the quantizer of keys and values (batch, heads, tokens, head_dim); None for none.
         kv_mode: "on-write": each entry is quantized when it is written. "requantize-all": the whole
             cache is quantized again at every step, as the released code does.
         candidates: formats of which each layer's weight and input get the pair of least output
@@ -79,7 +80,7 @@ class Recipe:
             into `mat_qkv` and `proj` (QuaRot, arXiv 2404.00456).
         distillation_steps: optimiser steps that learn rounding, biases and AdaLN from the
             original's predictions (`distillation`); 0 for none.
-        sign_seed: of the Hadamard transforms' random signs.
+        sign_seed: seed of the Hadamard transforms' random signs.
     """
 
     name: str

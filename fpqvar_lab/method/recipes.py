@@ -1,4 +1,7 @@
-"""NEW."""
+"""The named recipes: every row of FPQVAR's results table (arXiv 2505.16335), and others.
+
+`find_recipe` gives them by name, and `uniform_recipe` makes others of their kind.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,7 +46,8 @@ def find_recipe(source: str | Path | Recipe) -> Recipe:
     """A recipe by name, from a TOML file, or itself.
 
     Raises:
-        ValueError: when there is neither such a name nor such a file; or as `read_recipe`.
+        FileNotFoundError: there is no such file.
+        ValueError: there is no such name; or as `read_recipe`.
     """
     if isinstance(source, Recipe):
         return source
@@ -72,17 +76,18 @@ def uniform_recipe(
     """A recipe with one format for all layers, but perhaps another for the input of `fc2`.
 
     Args:
-        name: of the recipe.
-        description: of the recipe.
-        fmt: of weights and inputs. Formats of 4 bits have a scale for each group of 128 channels;
-            longer ones, for each output channel and each token.
-        fc2_input: format of the input of `fc2`; `fmt` by default.
-        granularity: of weights and inputs, instead of the one above.
-        hadamard: transform of the layers `hadamard_layers`.
+        name: the name of the recipe.
+        description: one line for people.
+        fmt: the format of weights and inputs. Formats of 4 bits have a scale for each group of 128
+            channels; longer ones, for each output channel and each token.
+        fc2_input: the format of the input of `fc2`; `fmt` by default.
+        granularity: the granularity of weights and inputs, instead of the one above.
+        hadamard: group size of the Hadamard transform of the layers `hadamard_layers`, "full" for
+            all their channels at once; None for no transform.
         hadamard_layers: patterns of the layers that are transformed.
-        scaling: of the layers after AdaLN.
+        scaling: the kind of factors for the layers after AdaLN.
         scale: how the weights' scales are chosen; by the largest magnitude by default.
-        scale_dtype: in what form scales are stored.
+        scale_dtype: the form in which scales are stored.
         gptq: whether GPTQ compensates the weights' rounding errors.
         options: the remaining fields of `Recipe`.
     """

@@ -73,7 +73,7 @@ class Report:
             headers=("layer", "16-bit bytes", "bytes now", "weight x input"),
             tablefmt="plain",
             colalign=("left", "right", "right", "left"),
-            headersalign="same",
+            headersalign=("same",) * 4,
             disable_numparse=True,
         )
 

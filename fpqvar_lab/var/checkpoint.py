@@ -144,8 +144,8 @@ def load_var(
     Args:
         source: `mini`, `mini-outlier`, or a `.safetensors` or `.pth` file.
         config: the shape to insist on; by default the file's own, or the one its tensors tell.
-        dtype: float32, bfloat16 or float16.
-        device: where it is to live.
+        dtype: the data type of the weights: float32, bfloat16 or float16.
+        device: where the model is to live.
 
     Raises:
         FileNotFoundError, ValueError: naming file, key, found and expected.
@@ -171,10 +171,10 @@ def load_vqvae(
     Args:
         source: as for `load_var`.
         config: the shape to insist on.
-        patch_sizes: of the VAR it serves. The public file serves models of 256 and of 512 pixels,
-            which its tensors do not tell apart; by default it is read for 256.
-        dtype: float32, bfloat16 or float16.
-        device: where it is to live.
+        patch_sizes: patch sizes of the VAR it serves. The public file serves models of 256 and of
+            512 pixels, which its tensors do not tell apart; by default it is read for 256.
+        dtype: the data type of the weights: float32, bfloat16 or float16.
+        device: where the model is to live.
 
     Raises:
         FileNotFoundError, ValueError: naming file, key, found and expected.

@@ -1,6 +1,6 @@
 """A small classifier of Fashion-MNIST, whose penultimate features are the space of its FID.
 
-InceptionV3 knows nothing of 28 x 28 grey pictures; scoring such generators in the features of a
+InceptionV3 knows nothing of 28 x 28 grey images; scoring such generators in the features of a
 classifier trained on the data set itself is common practice, e.g. Binkowski et al., "Demystifying
 MMD GANs", arXiv 1801.01401, for MNIST.
 """
@@ -46,7 +46,14 @@ class Classifier(nn.Module):
 
 @torch.inference_mode()
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 500) -> float:
-    """Fraction of pictures whose largest logit is their label's."""
+    """The fraction of images whose largest logit is their label's.
+
+    Args:
+        model: a classifier, images -> logits (batch, classes).
+        images: images as the model takes them.
+        labels: class labels (images,), int64.
+        batch: how many images are classified at a time.
+    """
     hits = [
         (model(x).argmax(1) == y).sum()
         for x, y in zip(images.split(batch), labels.split(batch), strict=True)

@@ -40,7 +40,7 @@ class VARConfig:
         code_channels: channels of one code.
         classes: number of class labels; label `classes` itself stands for "no class".
         mlp_ratio: hidden width of the feed-forward network over `width`.
-        shared_aln: one AdaLN layer shared by all blocks, as in VAR-d36.
+        shared_aln: whether all blocks share one AdaLN layer, as in VAR-d36.
     """
 
     depth: int
@@ -60,6 +60,7 @@ class VARConfig:
 
     @property
     def head_dim(self) -> int:
+        """Channels of one head."""
         return self.width // self.heads
 
     @property
@@ -77,7 +78,7 @@ class VARConfig:
 
     @property
     def tokens(self) -> int:
-        """Tokens of a whole picture, over all steps (680 for the public 256 x 256 models)."""
+        """Tokens of a whole image, over all steps (680 for the public 256 x 256 models)."""
         return sum(self.tokens_per_step)
 
     @staticmethod
@@ -87,7 +88,7 @@ class VARConfig:
 
     @staticmethod
     def of_depth(depth: int, **changes: object) -> "VARConfig":
-        """The family's rule: width 64 x depth, one head of 64 channels a block of depth."""
+        """The family's rule: width 64 x depth, one head of 64 channels per block."""
         return VARConfig(depth=depth, width=64 * depth, heads=depth, **changes)  # type: ignore[arg-type]
 
 
@@ -110,8 +111,8 @@ class VQVAEConfig:
         image_channels: 1 for grey, 3 for colour.
         channels: channels at full resolution; a multiple of 32, the number of GroupNorm groups.
         channel_multipliers: one per resolution; each resolution but the last halves the side.
-        residual_blocks: residual blocks a resolution in the encoder (one more in the decoder).
-        attention: self-attention at the lowest resolution and in the middle.
+        residual_blocks: residual blocks per resolution in the encoder (one more in the decoder).
+        attention: whether there is self-attention at the lowest resolution and in the middle.
         vocabulary: number of codes.
         code_channels: channels of one code.
         patch_sizes: side of each step's token map; the last is the side of the latent.

@@ -6,7 +6,7 @@ The tests compare the formulas with `torch.utils.flop_counter` on the real modul
 What is counted, for each kind of layer and each step:
 
 - *MACs*: multiply-accumulate operations. One MAC is two FLOPs.
-- *parameters*: weights and biases read from memory once a step, whatever the batch.
+- *parameters*: weights and biases read from memory once per step, whatever the batch.
 - *inputs* and *outputs*: activation elements read and written.
 - *cache*: elements of keys and values read and written.
 
@@ -35,7 +35,7 @@ class Operation:
 
     Args:
         layer: the layer's name in the model, or "attention", "phi", "decoder".
-        step: which step it runs in, from 0; None where it runs once an image.
+        step: the step it runs in, from 0; None where it runs once per image.
         macs: multiply-accumulate operations.
         parameters: weight and bias elements read.
         inputs: activation elements read.
@@ -58,9 +58,13 @@ class Operation:
 
 @dataclass(frozen=True)
 class Precision:
-    """Bits that one stored element takes, its share of the scales included.
+    """Bits that one stored element takes, its fraction of the scales included.
 
-    The block's four linear layers have `weights` and `activations`; everything else has `other`.
+    Args:
+        weights: bits of a weight of the block's four linear layers.
+        activations: bits of an input of these layers.
+        cache: bits of a cached key or value.
+        other: bits of everything else.
     """
 
     weights: float = 16.0
@@ -73,7 +77,7 @@ FP16 = Precision()
 W8A8 = Precision(weights=8.0, activations=8.0)
 W6A6 = Precision(weights=6.0, activations=6.0)
 W4A4 = Precision(weights=4 + 16 / 128, activations=4 + 16 / 128)
-"""4 bits an element and a 16-bit scale for each group of 128."""
+"""4 bits per element and a 16-bit scale for each group of 128."""
 W4A4KV6 = Precision(weights=4 + 16 / 128, activations=4 + 16 / 128, cache=6 + 16 / 64)
 """As W4A4, with 6-bit keys and values and a 16-bit scale for each head of 64 channels."""
 
@@ -205,7 +209,7 @@ def memory_bytes(operation: Operation, precision: Precision = FP16) -> float:
 
 
 def _condition(config: VARConfig, rows: int) -> tuple[Operation, ...]:
-    """The two layers that see the class only, so that once an image is enough."""
+    """The two layers that see the class only, so that once per image is enough."""
     width = config.width
     copies = 1 if config.shared_aln else config.depth
     return (
@@ -264,10 +268,10 @@ class Convolution:
     """A convolution that keeps the side, with the GroupNorm before it where there is one.
 
     Args:
-        inputs: channels.
-        outputs: channels.
-        side: of the square map.
-        kernel: its side.
+        inputs: number of input channels.
+        outputs: number of output channels.
+        side: side of the square map, in positions.
+        kernel: side of the square kernel.
         normalised: whether a GroupNorm comes before it.
     """
 

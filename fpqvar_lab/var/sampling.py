@@ -1,6 +1,6 @@
-"""Sampling pictures: ten (or five) steps of next-scale prediction with classifier-free guidance.
+"""Sampling of images: ten (or five) steps of next-scale prediction with classifier-free guidance.
 
-Source: arXiv 2404.02905, section 3.3, and its released code, whose pictures a seed reproduces.
+Source: arXiv 2404.02905, section 3.3, and its released code, whose images a seed reproduces.
 """
 
 from typing import Literal, overload
@@ -13,10 +13,14 @@ from fpqvar_lab.var.vqvae import VQVAE
 
 
 def filter_top_k_top_p(logits: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Set all but the likely logits to -infinity.
+    """Logits of which all but the likely ones are -infinity, by top-k and then top-p filtering.
 
-    The `top_k` largest stay (0: all), and of these the smallest set whose probability is at least
-    `top_p` (0: all). Nucleus sampling: Holtzman et al., arXiv 1904.09751.
+    Top-p filtering is also known as nucleus sampling: Holtzman et al., arXiv 1904.09751.
+
+    Args:
+        logits: logits (..., vocabulary).
+        top_k: number of the largest logits that stay; 0 for all.
+        top_p: of these, the smallest set whose probability is at least this stays; 0 for all.
     """
     if top_k > 0:
         smallest = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[..., -1:]
@@ -30,7 +34,15 @@ def filter_top_k_top_p(logits: Tensor, top_k: int, top_p: float) -> Tensor:
 
 
 def sample_tokens(logits: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One code for each token: (batch, n, vocabulary) -> (batch, n)."""
+    """One code for each token, sampled with the logits' probabilities.
+
+    Args:
+        logits: logits (batch, tokens, vocabulary).
+        generator: the source of randomness, on the device of the logits.
+
+    Returns:
+        Codes (batch, tokens), int64.
+    """
     probabilities = logits.softmax(dim=-1).flatten(0, 1)
     codes = torch.multinomial(probabilities, 1, replacement=True, generator=generator)
     return codes.view(logits.shape[:-1])
@@ -109,19 +121,21 @@ def sample(
     generator: torch.Generator | None = None,
     return_steps: bool = False,
 ) -> Tensor | tuple[Tensor, list[Tensor]]:
-    """Sample one picture for each label.
+    """Sample one image for each label.
 
     Args:
-        var: predicts the codes.
-        vqvae: turns them into pictures; the one the transformer was trained with.
-        labels: (batch,) int64 on the models' device; `classes` stands for "no class".
+        var: the transformer, which predicts the codes.
+        vqvae: the VQVAE that the transformer was trained with, which turns codes into images.
+        labels: class labels (batch,), int64, on the models' device; `classes` stands for "no
+            class".
         cfg: guidance strength; it rises linearly from 0 at the first step to `cfg` at the last.
-        top_k: codes kept at each token (0: all).
-        top_p: probability kept at each token (0: all).
-        more_smooth: mix codes by Gumbel-softmax; for pictures to look at, not for scores.
-        generator: source of randomness, on the models' device. One call a step draws for the whole
-            batch, so a picture depends on its place in the batch as well as on the seed.
-        return_steps: return also the picture decoded after each step.
+        top_k: number of codes kept at each token; 0 for all.
+        top_p: probability kept at each token; 0 for all.
+        more_smooth: whether codes are mixed by Gumbel-softmax; for images to look at, not for
+            scores.
+        generator: the source of randomness, on the models' device. One call per step samples for
+            the whole batch, so an image depends on its index in the batch as well as on the seed.
+        return_steps: whether to return also the image decoded after each step.
 
     Returns:
         Images (batch, channels, side, side) float in [0, 1]; with `return_steps` a pair of these
@@ -138,7 +152,7 @@ def sample(
     side = config.patch_sizes[-1]
     f_hat = vqvae.quantize.embedding.weight.new_zeros(count, config.code_channels, side, side)
     x = var.first_tokens(both)
-    pictures = []
+    images = []
     for step in range(config.steps):
         progress = step / (config.steps - 1)
         logits = var.logits(x + positions[step], modulation, caches=caches)
@@ -151,8 +165,8 @@ def sample(
             h = vqvae.quantize.lookup(codes)
         f_hat = f_hat + vqvae.quantize.contribution(step, h)
         if return_steps:
-            pictures.append(vqvae.decode_latents(f_hat))
+            images.append(vqvae.decode_latents(f_hat))
         if step + 1 < config.steps:
             rows = vqvae.quantize.shrink(step + 1, f_hat).flatten(2).transpose(1, 2)
             x = var.word_embed(rows.to(x.dtype)).repeat(2, 1, 1)
-    return (pictures[-1], pictures) if return_steps else vqvae.decode_latents(f_hat)
+    return (images[-1], images) if return_steps else vqvae.decode_latents(f_hat)

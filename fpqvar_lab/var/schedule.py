@@ -13,7 +13,7 @@ class Schedule:
 
     Args:
         epochs: number of passes over the data, which need not be whole.
-        batch_size: number of pictures per step.
+        batch_size: number of images per step.
         learning_rate: the largest learning rate, at the end of the warm-up.
         weight_decay: decay of matrices and kernels; biases, norms and embeddings have none.
         warmup: number of steps in which the learning rate rises to its largest.

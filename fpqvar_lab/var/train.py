@@ -1,6 +1,6 @@
 """Training of the mini models: VQVAE, transformer and classifier, on one machine.
 
-A run is a pure function of its settings and the data: the order of the pictures and every random
+A run is a pure function of its settings and the data: the order of the images and every random
 number come from the seed and the step, so a run that was killed and resumed ends with the weights
 of one that was not. Progress is saved every minute beside the result, as `<name>.progress`.
 """
@@ -115,15 +115,17 @@ def fit(
     """Train `model` in place.
 
     Args:
-        model: its `requires_grad` parameters are trained, and it is left in evaluation mode.
-        loss: of the data set's rows with these numbers.
+        model: the model, whose `requires_grad` parameters are trained; it is left in evaluation
+            mode.
+        loss: the loss of the data set's rows with given numbers.
         rows: size of the data set.
-        schedule: how long and how fast.
+        schedule: how long and how fast to train.
         progress_file: where the run's state is kept; a run found there is continued.
         settings: what else a continued run must have in common (the models' configurations, ...).
-        after_backward: called between gradient and step, e.g. to freeze entries.
-        after_step: called with the step's number and randomness.
-        stop_after: leave after this many steps in all, state saved (to try the resumption).
+        after_backward: a function that is called between gradient and step, e.g. to freeze entries.
+        after_step: a function that is called with the step's number and randomness.
+        stop_after: number of steps in all after which the run leaves, its state saved; for trying
+            the resumption.
 
     Returns:
         The loss at every step.
@@ -203,18 +205,23 @@ def train_vqvae(
 
 @torch.inference_mode()
 def encode_all(vqvae: VQVAE, images: Tensor, batch: int = 500) -> Tensor:
-    """Codes of all pictures, all steps side by side: (n, tokens) int16."""
+    """Codes of all images, all steps side by side: (n, tokens) int16."""
     parts = [torch.cat(vqvae.encode(x), dim=1).to(torch.int16) for x in tqdm(images.split(batch))]
     return torch.cat(parts)
 
 
 @dataclass(frozen=True)
 class PlantedOutliers:
-    """Step-specific outlier channels: for each step, `channels` entries of the level embedding.
+    """Step-specific outlier channels: for each step, some entries of the level embedding.
 
-    They are set to +- `amplitude` times the standard deviation of the residual stream at the first
-    block's input, and frozen. A model trained for minutes has no outlier channels; large VARs grow
+    They are set and frozen. A model trained for minutes has no outlier channels; large VARs grow
     them. These make a small model live with channels that stand out and move with the step.
+
+    Args:
+        amplitude: magnitude of the entries, in standard deviations of the residual stream at the
+            first block's input.
+        channels: number of entries per step.
+        seed: seed of the choice of channels and signs.
     """
 
     amplitude: float
@@ -306,7 +313,7 @@ def train_var(
 def train_classifier(
     images: Tensor, labels: Tensor, schedule: Schedule, progress_file: Path
 ) -> tuple[Classifier, list[float]]:
-    """The classifier, by cross-entropy, on pictures shifted by up to two pixels."""
+    """The classifier, by cross-entropy, on images shifted by up to two pixels."""
     torch.manual_seed(schedule.seed)
     model = Classifier()
 

@@ -31,8 +31,8 @@ class KVCache:
     """Keys and values of one block for all steps so far, in memory taken once.
 
     Args:
-        config: shape of the model.
-        batch: rows, guidance's second half included.
+        config: the shape of the model.
+        batch: number of rows, guidance's second half included.
         like: a tensor whose dtype and device the cache takes.
     """
 
@@ -185,6 +185,9 @@ class VAR(nn.Module):
     """A visual autoregressive transformer; it predicts codes and does not own a VQVAE.
 
     Labels are 0 ... classes - 1, and `classes` itself for "no class" (guidance's second half).
+
+    Args:
+        config: the shape of the model.
     """
 
     def __init__(self, config: VARConfig) -> None:
@@ -226,7 +229,7 @@ class VAR(nn.Module):
             cast(Block, block).shrink(1 / sqrt(2 * self.config.depth))
 
     def positions(self) -> Tensor:
-        """What is added to every token for its place and step: (1, tokens, width)."""
+        """What is added to every token for its position and step: (1, tokens, width)."""
         return self.lvl_embed(self.lvl_1L) + self.pos_1LC
 
     def modulation(self, labels: Tensor) -> Modulation:
@@ -260,9 +263,9 @@ class VAR(nn.Module):
         """Logits of all tokens at once, each step seeing the steps up to its own.
 
         Args:
-            labels: (batch,) int64.
-            teacher_forcing_input: (batch, tokens - 1, code_channels), from the VQVAE's method of
-                that name.
+            labels: class labels (batch,), int64.
+            teacher_forcing_input: inputs of all steps but the first, (batch, tokens - 1,
+                code_channels), from the VQVAE's method of that name.
 
         Returns:
             float32 logits (batch, tokens, vocabulary).

@@ -1,4 +1,4 @@
-"""The multi-scale VQVAE: pictures to codes, step by step from coarse to fine, and back.
+"""The multi-scale VQVAE: images to codes, step by step from coarse to fine, and back.
 
 Parameter names are those of the public checkpoint `vae_ch160v4096z32.pth`, which loads strictly.
 Source: arXiv 2404.02905, section 3.2 and algorithms 1 and 2.
@@ -344,11 +344,11 @@ class VQVAE(nn.Module):
         return self.quantize.encode(self.latents(images))
 
     def decode(self, codes: Sequence[Tensor]) -> Tensor:
-        """Images from the codes of all steps, or of the first few (a coarser picture)."""
+        """Images from the codes of all steps, or of the first few (a coarser image)."""
         return self.decode_latents(self.quantize.partial_sums(codes)[-1])
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """`decode(encode(images))`: what quantization leaves of the pictures."""
+        """`decode(encode(images))`: what quantization leaves of the images."""
         return self.decode(self.encode(images))
 
     def teacher_forcing_input(self, codes: Sequence[Tensor]) -> Tensor:
