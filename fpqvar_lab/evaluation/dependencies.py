@@ -50,6 +50,7 @@ LEARNING = (
     "method.gptq",
     "transforms.galt",
     "transforms.smoothing",
+    "var.schedule",
 )
 """Modules without a part in a recipe that needs no calibration."""
 
