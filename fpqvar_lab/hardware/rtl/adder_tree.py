@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Value
+
+from fpqvar_lab.hardware.rtl.register import register
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,7 @@ def add_terms(m: Module, x: Term, y: Term, name: str) -> Term:
 
 def register_term(m: Module, term: Term, name: str) -> Term:
     """The term one cycle later."""
-    value = Signal(term.value.shape(), name=name, reset_less=True)
-    sign = Signal(name=f"{name}_sign", reset_less=True)
-    m.d.sync += [value.eq(term.value), sign.eq(term.sign)]
-    return Term(value, sign)
+    return Term(register(m, term.value, name), register(m, term.sign, f"{name}_sign", shape=1))
 
 
 def add_all(m: Module, terms: Sequence[Term], name: str) -> Term:

@@ -6,6 +6,7 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from fpqvar_lab.hardware.rtl.register import register
 from fpqvar_lab.hardware.rtl.unit import Unit
 
 
@@ -132,9 +133,8 @@ def _pairwise(m: Module, keys: list[Value], name: str) -> list[Value]:
     results: list[Value] = []
     for index in range(0, len(keys), 2):
         pair = keys[index : index + 2]
-        result = Signal(len(keys[0]), name=f"{name}_{index}")
-        m.d.sync += result.eq(Mux(pair[0] > pair[-1], pair[0], pair[-1]))
-        results.append(result)
+        larger = Mux(pair[0] > pair[-1], pair[0], pair[-1])
+        results.append(register(m, larger, f"{name}_{index}", shape=len(keys[0]), has_reset=True))
     return results
 
 
@@ -142,6 +142,8 @@ def _delayed(
     m: Module, flags: tuple[Value, Value, Value], level: int
 ) -> tuple[Value, Value, Value]:
     names = ("valid", "first", "last")
-    later = [Signal(name=f"{name}{level}") for name in names]
-    m.d.sync += [new.eq(old) for new, old in zip(later, flags, strict=True)]
-    return later[0], later[1], later[2]
+    valid, first, last = (
+        register(m, flag, f"{name}{level}", shape=1, has_reset=True)
+        for name, flag in zip(names, flags, strict=True)
+    )
+    return valid, first, last

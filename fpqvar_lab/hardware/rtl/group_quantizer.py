@@ -10,8 +10,9 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from fpqvar_lab.formats import TIES_TO_EVEN, DualFormat, Format, Rounding
 from fpqvar_lab.hardware.rtl.comparator_bank import ComparatorBank
 from fpqvar_lab.hardware.rtl.group_intake import GroupIntake, intake_latency
+from fpqvar_lab.hardware.rtl.group_scales import group_scales
 from fpqvar_lab.hardware.rtl.integers import branches
-from fpqvar_lab.hardware.rtl.scale_divider import ScaleDivider, group_scales
+from fpqvar_lab.hardware.rtl.scale_divider import ScaleDivider
 from fpqvar_lab.hardware.rtl.threshold_generator import ThresholdGenerator
 from fpqvar_lab.hardware.rtl.unit import Unit
 

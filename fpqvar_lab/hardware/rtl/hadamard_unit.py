@@ -7,6 +7,7 @@ from amaranth.lib import stream
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
+from fpqvar_lab.hardware.rtl.register import register
 from fpqvar_lab.hardware.rtl.unit import Unit
 
 
@@ -108,16 +109,8 @@ class HadamardUnit(Unit):
         for lane, number in enumerate(numbers):
             flips = sum((s < 0) << i for i, s in enumerate(self.signs[lane :: self.lanes]))
             flip = Const(flips, self.beats).bit_select(beat, 1)
-            results.append(_register(m, step, Mux(flip, -number, number), f"flipped{lane}"))
+            results.append(register(m, Mux(flip, -number, number), f"flipped{lane}", enable=step))
         return results
-
-
-def _register(m: Module, step: Signal, value: Value, name: str) -> Signal:
-    # Without a reset, so that delays become shift registers in lookup tables.
-    register = Signal(value.shape(), name=name, reset_less=True)
-    with m.If(step):
-        m.d.sync += register.eq(value)
-    return register
 
 
 def _butterflies(
@@ -128,8 +121,10 @@ def _butterflies(
     for lane in range(len(numbers)):
         if not lane & distance:
             low, high = numbers[lane], numbers[lane + distance]
-            results[lane] = _register(m, step, low + high, f"{name}_sum{lane}")
-            results[lane + distance] = _register(m, step, low - high, f"{name}_difference{lane}")
+            results[lane] = register(m, low + high, f"{name}_sum{lane}", enable=step)
+            results[lane + distance] = register(
+                m, low - high, f"{name}_difference{lane}", enable=step
+            )
     return results
 
 
@@ -149,5 +144,5 @@ def _exchange(
 
 def _delay(m: Module, step: Signal, value: Value, beats: int, name: str) -> Value:
     for beat in range(beats):
-        value = _register(m, step, value, f"{name}_{beat}")
+        value = register(m, value, f"{name}_{beat}", enable=step)
     return value

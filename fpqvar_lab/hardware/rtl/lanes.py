@@ -18,7 +18,8 @@ from fpqvar_lab.formats import DualFormat, FloatFormat, SignedFormat
 from fpqvar_lab.hardware.rtl.adder_tree import Term
 from fpqvar_lab.hardware.rtl.integers import code_integers, is_sign_magnitude
 from fpqvar_lab.hardware.rtl.multiplier import ArithmeticMultiplier, Multiplier, TableMultiplier
-from fpqvar_lab.hardware.rtl.unit import lookup
+from fpqvar_lab.hardware.rtl.register import register
+from fpqvar_lab.hardware.rtl.truth_table import lookup
 
 
 class Lane(Protocol):
@@ -62,8 +63,8 @@ class CodeLane:
         unit = self.multiplier(self.a, self.b)
         m.submodules[f"{name}_multiplier"] = unit
         m.d.comb += [unit.a.eq(a), unit.b.eq(b)]
-        magnitude = _register(m, unit.o[:-1], f"{name}_magnitude")
-        return Term(magnitude, _register(m, unit.o[-1], f"{name}_sign"))
+        magnitude = register(m, unit.o[:-1], f"{name}_magnitude")
+        return Term(magnitude, register(m, unit.o[-1], f"{name}_sign"))
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class IntegerLane:
         return 4 ** (self.bits - 1)
 
     def product(self, m: Module, a: Value, b: Value, name: str) -> Term:
-        return Term(_register(m, a.as_signed() * b.as_signed(), name), Const(0, 1))
+        return Term(register(m, a.as_signed() * b.as_signed(), name), Const(0, 1))
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class SignificandLane:
         count = 2 * (2**self.format.exponent_bits - 2) + 1
         skips = [(a_place + b_place) != place for place in range(count)]
         value = _placed(m, digits, skips, range(count), f"{name}_at")
-        return Term(value, _register(m, a[-1] ^ b[-1], f"{name}_sign"))
+        return Term(value, register(m, a[-1] ^ b[-1], f"{name}_sign"))
 
     def _fields(self, code: Value) -> tuple[Value, Value]:
         mantissa_bits = self.format.mantissa_bits
@@ -158,40 +159,7 @@ class AlignedLane:
         entries = [digit * integer for integer in integers for digit in range(8)]
         table = lookup(m, Cat(digits, b[:-1]), entries, max(entries).bit_length(), f"{name}_table")
         value = _placed(m, table, list(skips), self.places, f"{name}_at")
-        return Term(value, _register(m, sign ^ b[-1], f"{name}_sign"))
-
-
-def lane_for(fmt: SignedFormat) -> Lane:
-    """How codes of a format are multiplied by codes of the same one at the least cost."""
-    if not is_sign_magnitude(fmt):
-        return IntegerLane(fmt.bits)
-    if isinstance(fmt, FloatFormat) and fmt.mantissa_bits == 3:
-        return SignificandLane(fmt)
-    # From about five bits on a table costs more than it saves.
-    return CodeLane(fmt, fmt, TableMultiplier if fmt.bits <= 4 else ArithmeticMultiplier)
-
-
-def _partial(m: Module, two_bits: Value, digits: Value, name: str) -> Value:
-    entries = [x * y for y in range(2 ** len(digits)) for x in range(2 ** len(two_bits))]
-    return lookup(m, Cat(two_bits, digits), entries, max(entries).bit_length(), name)
-
-
-def _placed(
-    m: Module, value: Value, skips: Sequence[Value], places: Sequence[int], name: str
-) -> Value:
-    """`value` shifted to the place that is not skipped, one cycle later."""
-    kept = [
-        _register(m, Mux(skip, 0, value), f"{name}{place}") << place
-        for skip, place in zip(skips, places, strict=True)
-    ]
-    width = max(map(len, kept))
-    return reduce(or_, kept)[:width]
-
-
-def _register(m: Module, value: Value, name: str) -> Signal:
-    register = Signal(value.shape(), name=name, reset_less=True)
-    m.d.sync += register.eq(value)
-    return register
+        return Term(value, register(m, sign ^ b[-1], f"{name}_sign"))
 
 
 @dataclass(frozen=True)
@@ -219,8 +187,8 @@ class DualLane:
             self._half(m, a, b, half, skips, f"{name}_{half}")
             for half, skips in ((self.a.positive, a[-1]), (self.a.negative, ~a[-1]))
         )
-        sign = _register(m, b[-1], f"{name}_sign")
-        opposite = _register(m, ~b[-1], f"{name}_opposite")
+        sign = register(m, b[-1], f"{name}_sign")
+        opposite = register(m, ~b[-1], f"{name}_opposite")
         return Term(above, sign), Term(below, opposite)
 
     def _half(
@@ -229,4 +197,31 @@ class DualLane:
         unit = TableMultiplier(half, self.b)
         m.submodules[name] = unit
         m.d.comb += [unit.a.eq(a[: half.bits - 1]), unit.b.eq(b)]
-        return _register(m, Mux(skips, 0, unit.o[:-1]), f"{name}_magnitude")
+        return register(m, Mux(skips, 0, unit.o[:-1]), f"{name}_magnitude")
+
+
+def lane_for(fmt: SignedFormat) -> Lane:
+    """How codes of a format are multiplied by codes of the same one at the least cost."""
+    if not is_sign_magnitude(fmt):
+        return IntegerLane(fmt.bits)
+    if isinstance(fmt, FloatFormat) and fmt.mantissa_bits == 3:
+        return SignificandLane(fmt)
+    # From about five bits on a table costs more than it saves.
+    return CodeLane(fmt, fmt, TableMultiplier if fmt.bits <= 4 else ArithmeticMultiplier)
+
+
+def _partial(m: Module, two_bits: Value, digits: Value, name: str) -> Value:
+    entries = [x * y for y in range(2 ** len(digits)) for x in range(2 ** len(two_bits))]
+    return lookup(m, Cat(two_bits, digits), entries, max(entries).bit_length(), name)
+
+
+def _placed(
+    m: Module, value: Value, skips: Sequence[Value], places: Sequence[int], name: str
+) -> Value:
+    """`value` shifted to the place that is not skipped, one cycle later."""
+    kept = [
+        register(m, Mux(skip, 0, value), f"{name}{place}") << place
+        for skip, place in zip(skips, places, strict=True)
+    ]
+    width = max(map(len, kept))
+    return reduce(or_, kept)[:width]

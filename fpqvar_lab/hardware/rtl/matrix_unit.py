@@ -11,6 +11,7 @@ from fpqvar_lab.hardware.rtl.dot_product import DotProduct, DualDotProduct
 from fpqvar_lab.hardware.rtl.integers import quantum_exponent
 from fpqvar_lab.hardware.rtl.lanes import AlignedLane, CodeLane, DualLane, lane_for
 from fpqvar_lab.hardware.rtl.operand_aligner import ALIGNMENTS, OperandAligner
+from fpqvar_lab.hardware.rtl.register import delay
 from fpqvar_lab.hardware.rtl.scale_unit import EXPONENT, ScaleUnit
 from fpqvar_lab.hardware.rtl.unit import Unit
 
@@ -117,16 +118,16 @@ class MatrixUnit(Unit):
         m.d.comb += self.i.ready.eq(~is_first | ~self.i.payload.last | room)
         with m.If(taken):
             m.d.sync += beat.eq(Mux(is_last, 0, beat + 1))
-        self._multiply(m, _later(m, taken, self._wait - 1), _later(m, is_first, self._wait - 1))
-        ends = _later(m, taken & is_last, self._wait)
+        self._multiply(m, delay(m, taken, self._wait - 1), delay(m, is_first, self._wait - 1))
+        ends = delay(m, taken & is_last, self._wait)
         self._drain(m, ends, self._kept_scales(m, taken & is_last, ends))
         self._send(m, taken & is_first & self.i.payload.last, room)
         return m
 
     def _multiply(self, m: Module, enable: Value, clear: Value) -> None:
         rows = [self._row_operand(m, row) for row in range(self.rows)]
-        delay = int(self._is_aligned)
-        columns = [_later(m, self.i.payload.b[c].as_value(), delay) for c in range(self.columns)]
+        wait = int(self._is_aligned)
+        columns = [delay(m, self.i.payload.b[c].as_value(), wait) for c in range(self.columns)]
         for r, dots in enumerate(self._dots):
             for c, dot in enumerate(dots):
                 m.submodules[f"dot{r}_{c}"] = dot
@@ -142,7 +143,7 @@ class MatrixUnit(Unit):
             m.submodules[f"aligner{row}_{lane}"] = aligner
             m.d.comb += aligner.code.eq(codes[lane])
             m.d.comb += aligner.shift.eq(self.i.payload.negative[row])
-        return _later(m, Cat(aligner.operand for aligner in aligners), 1)
+        return delay(m, Cat(aligner.operand for aligner in aligners), 1)
 
     def _kept_scales(self, m: Module, arrive: Value, leave: Value) -> Signal:
         """The scales of a group, held back until its totals are there, and while they drain."""
@@ -233,11 +234,3 @@ class MatrixUnit(Unit):
             self.o.valid.eq(store.r_rdy),
             self.o.payload.eq(store.r_data),
         ]
-
-
-def _later(m: Module, value: Value, cycles: int) -> Value:
-    for _ in range(cycles):
-        register = Signal(len(value))
-        m.d.sync += register.eq(value)
-        value = register
-    return value

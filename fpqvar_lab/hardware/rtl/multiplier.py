@@ -12,7 +12,8 @@ from amaranth.lib.wiring import In, Out
 
 from fpqvar_lab.formats import DualFormat, FloatFormat, Format, SignedFormat
 from fpqvar_lab.hardware.rtl.integers import code_integers, is_sign_magnitude
-from fpqvar_lab.hardware.rtl.unit import Unit, lookup
+from fpqvar_lab.hardware.rtl.truth_table import lookup
+from fpqvar_lab.hardware.rtl.unit import Unit
 
 Output = Literal["sign-magnitude", "twos-complement"]
 

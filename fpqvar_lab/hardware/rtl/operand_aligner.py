@@ -6,7 +6,8 @@ from amaranth.lib.wiring import In, Out
 from fpqvar_lab.formats import DualFormat
 from fpqvar_lab.hardware.rtl.integers import code_integers
 from fpqvar_lab.hardware.rtl.lanes import aligned_operand
-from fpqvar_lab.hardware.rtl.unit import Unit, lookup
+from fpqvar_lab.hardware.rtl.truth_table import lookup
+from fpqvar_lab.hardware.rtl.unit import Unit
 
 ALIGNMENTS = (0, 2, 4, 6)
 DIGITS = 3

@@ -5,7 +5,8 @@ from amaranth.lib.wiring import In, Out
 
 from fpqvar_lab.formats import TIES_TO_EVEN, DualFormat, Format, Rounding
 from fpqvar_lab.hardware.rtl.integers import branches, midpoints, tie_goes_up
-from fpqvar_lab.hardware.rtl.unit import Unit, lookup
+from fpqvar_lab.hardware.rtl.truth_table import lookup
+from fpqvar_lab.hardware.rtl.unit import Unit
 
 
 class RoundingTable(Unit):

@@ -1,35 +1,33 @@
-"""A group's scale: its peak over the format's largest level, by long division."""
+"""What a group's scale is rounded from: amax over the largest level, by long division."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
-from fpqvar_lab.formats import DualFormat, Format, SignedFormat
+from fpqvar_lab.formats import SignedFormat
 from fpqvar_lab.hardware.rtl.unit import Unit
 
 SIGNIFICAND_BITS = 8
 EXPONENT = signed(8)
 QUOTIENT = StructLayout({"digits": SIGNIFICAND_BITS, "round": 1, "sticky": 1, "exponent": EXPONENT})
-SCALE = StructLayout({"significand": SIGNIFICAND_BITS, "exponent": EXPONENT})
 
 
 class ScaleDivider(Unit):
-    """`peak / fmt.max` to 8 significant bits and two that say what was cut off.
+    """`amax / fmt.max` to 8 significant bits, and two more that say what was cut off.
 
-    Streams: `i` (in, the peak, unsigned), `o` (out, `QUOTIENT`): the quotient is
-    `(digits + (round + s) / 2) * 2^exponent`, 0 < s < 1 if `sticky` is 1 and s = 0 if it is 0;
-    `digits` is 0 for a peak of 0, else its highest bit is 1. One bit of the quotient a step, most
-    significant first; the divisor is `fmt.max` without its powers of two (3 for E2M1).
-
-    `rounded` makes bfloat16's significand of it.
+    Streams: `i` (in, amax, unsigned), `o` (out, `QUOTIENT`): the quotient is
+    `(digits + (round + s) / 2) * 2^exponent`, with 0 < s < 1 if `sticky` is 1 and s = 0 if it is 0.
+    `digits` is 0 where amax is 0; otherwise its highest bit is 1. Each step finds one bit of the
+    quotient, the most significant one first. The divisor is `fmt.max` without its powers of two
+    (3 for E2M1).
 
     Latency: `cycles + 1`; interval: `cycles + 2`.
 
     Args:
-        fmt: whose largest level divides.
-        width: of the peak, in bits.
-        steps: bits of the quotient a cycle.
+        fmt: The format by whose largest level amax is divided.
+        width: The width of amax in bits.
+        steps: How many bits of the quotient are found per cycle.
     """
 
     def __init__(self, fmt: SignedFormat, width: int, steps: int = 2):
@@ -90,62 +88,3 @@ class ScaleDivider(Unit):
             m.d.comb += result.eq(Mux(is_full, old, value))
             results.append(result)
         return results[0], results[1], results[2], results[3]
-
-
-def rounded(m: Module, quotient: Value, name: str) -> Signal:
-    """The quotient rounded to 8 significant bits, ties to even, as a `SCALE`."""
-    scale = Signal(SCALE, name=name)
-    up = quotient.round & (quotient.sticky | quotient.digits[0])
-    total = Signal(SIGNIFICAND_BITS + 1, name=f"{name}_total")
-    overflows = total[-1]
-    m.d.comb += [
-        total.eq(quotient.digits + up),
-        scale.significand.eq(Mux(overflows, 2 ** (SIGNIFICAND_BITS - 1), total)),
-        scale.exponent.eq(quotient.exponent + overflows),
-    ]
-    return scale
-
-
-def bfloat16(scale: Value) -> Value:
-    """The 16 bits of bfloat16 for a `SCALE`: 0 for a significand of 0."""
-    field = (scale.exponent + (127 + SIGNIFICAND_BITS - 1))[:8]
-    return Mux(scale.significand == 0, 0, Cat(scale.significand[:-1], field))
-
-
-def group_scales(
-    m: Module, fmt: Format, quotients: list[Value]
-) -> tuple[list[Value], dict[str, Value]]:
-    """The scale of each half's thresholds, and the fields that `quantized_beat` sends.
-
-    Args:
-        m: where the logic goes.
-        fmt: of the codes.
-        quotients: one `QUOTIENT`, or (positive, negative) for a dual format.
-    """
-    scales = [rounded(m, quotient, f"scale{i}") for i, quotient in enumerate(quotients)]
-    if not isinstance(fmt, DualFormat):
-        return list(scales), {"scale": bfloat16(scales[0])}
-    if fmt.scale_ratio == "free":
-        return list(scales), {"scale": bfloat16(scales[0]), "negative": bfloat16(scales[1])}
-    return _with_ratio(m, quotients[1], *scales)
-
-
-def _with_ratio(
-    m: Module, quotient: Value, above: Signal, below: Signal
-) -> tuple[list[Value], dict[str, Value]]:
-    """The negative half's scale as the least `main * 2^shift` that is not below its quotient.
-
-    A group without positive elements takes the negative half's scale as its main one.
-    """
-    has_above, has_below = above.significand != 0, quotient.digits != 0
-    main, shifted = Signal(SCALE, name="main"), Signal(SCALE, name="shifted")
-    exceeds = Cat(quotient.round | quotient.sticky, quotient.digits) > (main.significand << 1)
-    shift = Signal(SCALE["exponent"].shape, name="shift")
-    m.d.comb += main.eq(Mux(has_above, above.as_value(), below.as_value()))
-    with m.If(has_below):
-        m.d.comb += [
-            shift.eq(quotient.exponent - main.exponent + exceeds),
-            shifted.significand.eq(main.significand),
-            shifted.exponent.eq(main.exponent + shift),
-        ]
-    return [above, shifted], {"scale": bfloat16(main), "negative": shift}

@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
+from fpqvar_lab.hardware.rtl.register import register
 from fpqvar_lab.hardware.rtl.unit import Unit
 
 SIGNIFICAND_BITS = 8
@@ -61,16 +62,16 @@ class ScaleUnit(Unit):
         flags = Signal(StructLayout(SCALED_TOTAL_FLAGS), name="flags0")
         m.d.comb += [flags.valid.eq(self.valid), flags.first.eq(self.first)]
         m.d.comb += flags.last.eq(self.last)
-        exponent = _register(m, a_exponent + b_exponent + self.exponent, "exponent1", EXPONENT)
-        total = _register(m, self.total, "total1")
-        total = _register(m, total, "total2")
-        a, b = _register(m, a, "a1"), _register(m, b, "b1")
-        significand = _register(m, a * b, "significand2")
-        product = _register(m, total * significand, "product3")[: self.product_bits]
+        exponent = register(m, a_exponent + b_exponent + self.exponent, "exponent1", shape=EXPONENT)
+        total = register(m, self.total, "total1")
+        total = register(m, total, "total2")
+        a, b = register(m, a, "a1"), register(m, b, "b1")
+        significand = register(m, a * b, "significand2")
+        product = register(m, total * significand, "product3")[: self.product_bits]
         for stage in (2, 3):
-            exponent = _register(m, exponent, f"exponent{stage}")
+            exponent = register(m, exponent, f"exponent{stage}")
         for stage in (1, 2, 3):
-            flags = _flags_later(m, flags, stage)
+            flags = register(m, flags, f"flags{stage}", has_reset=True)
         m.d.comb += [self.product.eq(product), self.product_exponent.eq(exponent)]
         self._add(m, product.as_signed(), exponent - self.base, flags)
         return m
@@ -97,15 +98,3 @@ def _unpack(bits: Value) -> tuple[Value, Value]:
     """Significand (8 bits, an integer) and exponent of a bfloat16 without a sign."""
     field = bits[7:15]
     return Cat(bits[:7], field.any()), field - (127 + SIGNIFICAND_BITS - 1)
-
-
-def _register(m: Module, value: Value, name: str, shape: object = None) -> Signal:
-    register = Signal(value.shape() if shape is None else shape, name=name, reset_less=True)
-    m.d.sync += register.eq(value)
-    return register
-
-
-def _flags_later(m: Module, flags: Signal, stage: int) -> Signal:
-    later = Signal.like(flags, name=f"flags{stage}")
-    m.d.sync += later.eq(flags)
-    return later

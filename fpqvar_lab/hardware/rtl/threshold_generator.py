@@ -8,9 +8,11 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
 from fpqvar_lab.formats import Rounding, SignedFormat
+from fpqvar_lab.hardware.rtl.group_scales import SCALE
 from fpqvar_lab.hardware.rtl.integers import midpoint_exponent, midpoints, tie_goes_up
-from fpqvar_lab.hardware.rtl.scale_divider import SCALE, SIGNIFICAND_BITS
-from fpqvar_lab.hardware.rtl.unit import Unit, lookup
+from fpqvar_lab.hardware.rtl.scale_divider import SIGNIFICAND_BITS
+from fpqvar_lab.hardware.rtl.truth_table import lookup
+from fpqvar_lab.hardware.rtl.unit import Unit
 
 
 class ThresholdGenerator(Unit):
