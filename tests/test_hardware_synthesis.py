@@ -11,7 +11,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component, Out
 
 from fpqvar_lab import data
-from fpqvar_lab.cli import cli
+from fpqvar_lab.cli import main
 from fpqvar_lab.formats import DUAL_FP4_POW2, E2M1, E2M3, INT4, TIES_TO_POSITIVE
 from fpqvar_lab.hardware.cost_table import ENTRIES, SYNTHESIS_RESULTS, Entry, load_table
 from fpqvar_lab.hardware.rtl import (
@@ -306,7 +306,7 @@ def test_every_kind_of_unit_can_be_built():
 
 
 def test_synth_prints_the_cost(capsys):
-    assert cli.main(["synth", "--unit", "fp-multiplier", "--format", "e2m1"]) == 0
+    assert main(["synth", "--unit", "fp-multiplier", "--format", "e2m1"]) == 0
     titles, row = capsys.readouterr().out.splitlines()
     cost = dict(zip(titles.replace("mem LUT", "memory").split(), row.split(), strict=False))
     assert row.split()[:4] == ["fp-multiplier", "e2m1", "9", "9.0"]
@@ -314,7 +314,7 @@ def test_synth_prints_the_cost(capsys):
 
 
 def test_synth_writes_verilog_and_a_constraint(tmp_path, capsys):
-    assert cli.main(["synth", "--verilog", str(tmp_path / "out")]) == 0
+    assert main(["synth", "--verilog", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "fp_multiplier_e2m1.v").read_text()
     assert "module fp_multiplier_e2m1(" in text
     assert "create_clock" in (tmp_path / "out" / "clock.xdc").read_text()
@@ -331,7 +331,7 @@ def test_synth_writes_verilog_and_a_constraint(tmp_path, capsys):
     ],
 )
 def test_mistakes_end_in_one_line(arguments, message, capsys):
-    assert cli.main(["synth", *arguments]) == 2
+    assert main(["synth", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 

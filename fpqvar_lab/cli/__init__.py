@@ -1,5 +1,7 @@
-"""The command line, `fpqvar-lab`."""
+"""The command line, `fpqvar-lab`: one module per command, whose options are the arguments of a
+function and whose help is that function's docstring.
+"""
 
-from fpqvar_lab.cli.cli import main
+from fpqvar_lab.cli.app import main
 
 __all__ = ["main"]

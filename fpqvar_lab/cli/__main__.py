@@ -2,6 +2,6 @@
 
 import sys
 
-from fpqvar_lab.cli.cli import main
+from fpqvar_lab.cli.app import main
 
 sys.exit(main())

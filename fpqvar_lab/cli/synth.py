@@ -1,52 +1,88 @@
-"""What `fpqvar-lab synth` does."""
+"""`fpqvar-lab synth`."""
 
-import argparse
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from fpqvar_lab import data
-from fpqvar_lab.files import write_text
-from fpqvar_lab.hardware.cost_table import ENTRIES, SYNTHESIS_RESULTS, Entry, Report
-from fpqvar_lab.hardware.toolchain import (
-    TABLE_COLUMNS,
-    UNIT_KINDS,
-    build_unit,
-    clock_constraint,
-    result_key,
-    synthesize,
-    synthesize_entry,
-    table_row,
-    to_verilog,
-    tool_versions,
-)
+from cyclopts import Parameter
+
+from fpqvar_lab.cli.checks import hardware_extra, writable_folder
+from fpqvar_lab.cli.options import between
+from fpqvar_lab.cli.table import table
+
+if TYPE_CHECKING:
+    from fpqvar_lab.hardware.cost_table import Entry, Report
+
+# The families of Yosys' synth_xilinx, the newest first.
+# fmt: off
+Family = Literal[
+    "xcup", "xcu", "xc7", "xc6s", "xc6v", "xc5v", "xc4v", "xc3sda",
+    "xc3sa", "xc3se", "xc3s", "xc2vp", "xc2v", "xcve", "xcv",
+]
+# fmt: on
 
 
-def synth(options: argparse.Namespace) -> None:
-    """Print the cost of units, write their Verilog, or renew the committed table."""
-    if options.list:
+def synth(
+    *,
+    unit: str = "fp-multiplier",
+    formats: Annotated[tuple[str, ...], Parameter(name="--format")] = (),
+    lanes: Annotated[int | None, between(1, 1024)] = None,
+    family: Family = "xcup",
+    verilog: Annotated[Path | None, Parameter(metavar="FOLDER")] = None,
+    show: Annotated[bool, Parameter(name="--list")] = False,
+    renew: Annotated[bool, Parameter(name="--all")] = False,
+) -> None:
+    """Count what a hardware unit takes of an FPGA.
+
+    Args:
+        unit: see --list
+        formats: e2m1 (default), int4, dual-fp4, ...; may be repeated
+        lanes: elements per cycle, where the unit has lanes
+        family: of synth_xilinx
+        verilog: write Verilog there too
+        show: list the units
+        renew: renew data/results/synthesis.json
+
+    Examples:
+        fpqvar-lab synth --list
+        fpqvar-lab synth --unit fp-multiplier --format e2m1
+        fpqvar-lab synth --unit dot-product --format e2m1 --format int4 --lanes 16
+        fpqvar-lab synth --unit hadamard --lanes 4 --verilog out/
+    """
+    if verilog:
+        writable_folder(verilog, "--verilog")
+    with hardware_extra():
+        from fpqvar_lab.hardware.cost_table import ENTRIES, Entry
+        from fpqvar_lab.hardware.toolchain import UNIT_KINDS, synthesize_entry
+    if show:
         for name, kind in UNIT_KINDS.items():
             print(f"{name:26} {kind.summary}")
         return
-    if options.all:
+    if renew:
         _renew(ENTRIES)
         return
-    entries = [Entry(options.unit, fmt, options.lanes) for fmt in options.format or ["e2m1"]]
-    if options.verilog:
-        _export(entries, options.verilog)
-    print_table((entry, synthesize_entry(entry, options.family)) for entry in entries)
+    entries = [Entry(unit, fmt, lanes) for fmt in formats or ("e2m1",)]
+    if verilog:
+        _export(entries, verilog)
+    print_costs((entry, synthesize_entry(entry, family)) for entry in entries)
 
 
-def print_table(rows: Iterable[tuple[Entry, Report]]) -> None:
-    """Units and their cost in aligned columns, each as soon as it is there."""
-    print("  ".join(f"{title:>{width}}" for title, width in TABLE_COLUMNS))
-    for entry, report in rows:
-        texts = zip(table_row(entry, report), TABLE_COLUMNS, strict=True)
-        print("  ".join(f"{text:>{width}}" for text, (_, width) in texts), flush=True)
+def print_costs(rows: "Iterable[tuple[Entry, Report]]") -> None:
+    """Units and their cost."""
+    from fpqvar_lab.hardware.toolchain import TABLE_COLUMNS, table_row
+
+    costs = [table_row(entry, report) for entry, report in rows]
+    print(table(TABLE_COLUMNS, costs, left=("unit", "format")))
 
 
-def _renew(entries: Iterable[Entry]) -> None:
+def _renew(entries: "Iterable[Entry]") -> None:
+    from fpqvar_lab import data
+    from fpqvar_lab.files import write_text
+    from fpqvar_lab.hardware.cost_table import SYNTHESIS_RESULTS
+    from fpqvar_lab.hardware.toolchain import build_unit, result_key, synthesize, tool_versions
+
     file = data.path() / SYNTHESIS_RESULTS
     units, rows = [], []
     for entry in entries:
@@ -55,19 +91,16 @@ def _renew(entries: Iterable[Entry]) -> None:
         key = result_key(unit, dsp=entry.dsp)
         units.append({"entry": asdict(entry), "digest": key, "result": asdict(report)})
         rows.append((entry, report))
-    print_table(rows)
-    table = {
-        "command": "fpqvar-lab synth --all",
-        "versions": tool_versions(),
-        "units": units,
-    }
-    file.parent.mkdir(exist_ok=True)
-    write_text(file, json.dumps(table, indent=1) + "\n")
+    print_costs(rows)
+    content = {"command": "fpqvar-lab synth --all", "versions": tool_versions(), "units": units}
+    write_text(file, json.dumps(content, indent=1) + "\n")
     print(file)
 
 
-def _export(entries: Iterable[Entry], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _export(entries: "Iterable[Entry]", folder: Path) -> None:
+    from fpqvar_lab.files import write_text
+    from fpqvar_lab.hardware.toolchain import build_unit, clock_constraint, to_verilog
+
     for entry in entries:
         name = f"{entry.kind}_{entry.format}".replace("-", "_").lower()
         unit = build_unit(entry.kind, entry.format, entry.lanes)

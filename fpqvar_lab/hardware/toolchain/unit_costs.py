@@ -5,16 +5,16 @@ from fpqvar_lab.hardware.toolchain.synthesis import synthesize
 from fpqvar_lab.hardware.toolchain.units import UNIT_KINDS, build_unit
 
 TABLE_COLUMNS = (
-    ("unit", 24),
-    ("format", 14),
-    ("lanes", 5),
-    ("LUT", 6),
-    ("LUT/MAC", 7),
-    ("mem LUT", 7),
-    ("FF", 6),
-    ("carry", 5),
-    ("DSP", 4),
-    ("depth", 5),
+    "unit",
+    "format",
+    "lanes",
+    "LUT",
+    "LUT/MAC",
+    "mem LUT",
+    "FF",
+    "carry",
+    "DSP",
+    "depth",
 )
 
 
