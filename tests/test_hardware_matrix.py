@@ -61,7 +61,7 @@ def simulate_dot(unit, a, b, bits_a, bits_b):
         "clear": clear,
         "enable": [1] * cycles,
     }
-    names = ("total",) if isinstance(unit, DotProduct) else ("above", "below")
+    names = ("total",) if isinstance(unit, DotProduct) else ("positive", "negative")
     ports = {name: getattr(unit, name) for name in names}
     waves = record_waves(unit, inputs, ports)
     return [np.array(wave[unit.latency + 3 :: 4]) for wave in waves.values()]

@@ -98,7 +98,7 @@ def test_comparators_count_the_thresholds_reached(count):
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 5])
-def test_intake_finds_the_peaks_and_keeps_the_beats(lanes):
+def test_intake_finds_amax_and_keeps_the_beats(lanes):
     """Oracle: numpy."""
     x = np.random.default_rng(lanes).integers(-128, 128, (6, 20))
     x[2], x[3], x[4, 1] = 0, -abs(x[3]), -128
@@ -106,8 +106,8 @@ def test_intake_finds_the_peaks_and_keeps_the_beats(lanes):
     peaks = []
 
     async def watch(ctx):
-        ctx.set(unit.peaks.ready, 1)
-        async for _, _, valid, payload in ctx.tick().sample(unit.peaks.valid, unit.peaks.payload):
+        ctx.set(unit.amax.ready, 1)
+        async for _, _, valid, payload in ctx.tick().sample(unit.amax.valid, unit.amax.payload):
             if valid:
                 peaks.append(list(payload))
 
@@ -269,7 +269,7 @@ def test_latency_and_interval_are_as_stated(unit):
 
 def test_watched_signals_are_those_of_the_cycles_in_which_beats_pass():
     unit = GroupQuantizer(E2M1, group=GROUP)
-    stages = {"peak": unit.intake.peaks, "quotient": unit.dividers[0].o, "out": unit.o}
+    stages = {"peak": unit.intake.amax, "quotient": unit.dividers[0].o, "out": unit.o}
     watched = {name: port.valid & port.ready for name, port in stages.items()}
     run = run_groups(unit, awkward_groups(), watched=watched)
     passed = {name: np.flatnonzero(wave) for name, wave in run.waves.items()}

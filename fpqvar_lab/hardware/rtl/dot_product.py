@@ -12,7 +12,7 @@ from fpqvar_lab.hardware.rtl.unit import Unit
 
 
 class DotProduct(Unit):
-    """The sum of `lanes` products a cycle, added up over a group of `group` products.
+    """The sum of `lanes` products per cycle, added up over a group of `group` products.
 
     Ports: `a`, `b` (in, an operand for each lane); `clear`, `enable` (in, one cycle before the sum
     of the operands they belong to appears: they come `latency - 1` cycles after these); `total`
@@ -22,7 +22,7 @@ class DotProduct(Unit):
 
     Args:
         lane: how two operands are multiplied.
-        lanes: products a cycle.
+        lanes: products per cycle.
         group: products in a sum.
     """
 
@@ -52,11 +52,10 @@ class DotProduct(Unit):
 
 
 class DualDotProduct(Unit):
-    """A `DotProduct` with a dual format's codes: a tree, and a total, for each half.
+    """A `DotProduct` with a dual format's codes: a tree, and a total, for each branch.
 
-    Ports: as those of `DotProduct`, but two totals, `above` (out, the positive half's) and `below`
-    (out, the negative one's), each in units of its own scale. Latency, interval and exactness are
-    the same.
+    Ports: those of `DotProduct`, except that there are two totals, `positive` and `negative` (out),
+    each in units of its own branch's scale. Latency, interval and exactness are the same.
     """
 
     def __init__(self, lane: DualLane, lanes: int = 16, group: int = 128):
@@ -69,8 +68,8 @@ class DualDotProduct(Unit):
                 "b": In(ArrayLayout(lane.b_shape, lanes)),
                 "clear": In(1),
                 "enable": In(1),
-                "above": Out(signed(self.total_bits)),
-                "below": Out(signed(self.total_bits)),
+                "positive": Out(signed(self.total_bits)),
+                "negative": Out(signed(self.total_bits)),
             }
         )
 
@@ -80,7 +79,7 @@ class DualDotProduct(Unit):
             self.lane.products(m, self.a[lane], self.b[lane], f"lane{lane}")
             for lane in range(self.lanes)
         ]
-        for name, terms in zip(("above", "below"), zip(*pairs, strict=True), strict=True):
+        for name, terms in zip(("positive", "negative"), zip(*pairs, strict=True), strict=True):
             total = _accumulate(m, terms, self.clear, self.enable, name, self.total_bits)
             m.d.comb += getattr(self, name).eq(total)
         return m

@@ -11,24 +11,24 @@ from fpqvar_lab.hardware.rtl.unit import Unit
 
 
 def intake_latency(lanes: int, group: int) -> int:
-    """Cycles from a group's first beat in to its peaks."""
+    """Cycles from a group's first beat in to its amax."""
     return group // lanes + (lanes - 1).bit_length() + 1
 
 
 class GroupIntake(Unit):
     """The largest magnitude of each group of signed integers, and the group itself, delayed.
 
-    Streams: `i` (in, `lanes` signed numbers a beat), `beats` (out, the same beats), `peaks` (out,
-    once a group: the largest magnitude; or, split by sign, the largest of the positive and of the
+    Streams: `i` (in, `lanes` signed numbers per beat), `beats` (out, the same beats), `amax` (out,
+    once per group: the largest magnitude; or, split by sign, the largest of the positive and of the
     negative elements). The maximum is a tree with a register at each level. Latency from a group's
-    first beat to its peaks: `group / lanes + levels + 1` cycles; interval (of beats) 1. Exact. The
-    receiver takes a group's peaks before its beats.
+    first beat to its amax: `group / lanes + levels + 1` cycles; interval (of beats) 1. Exact. The
+    receiver takes a group's amax before its beats.
 
     Args:
-        lanes: numbers a beat.
+        lanes: numbers per beat.
         width: of a number, sign included.
         group: numbers that belong together; a multiple of `lanes`.
-        split: whether the signs have peaks of their own, as a dual format needs.
+        split: whether the signs have an amax each, as a dual format needs.
         wait: cycles from a group's first beat in until the receiver takes its first beat.
         interval: cycles between the groups that the receiver takes; with `wait` it says how much
             has to be kept.
@@ -59,7 +59,7 @@ class GroupIntake(Unit):
             {
                 "i": In(stream.Signature(beat)),
                 "beats": Out(stream.Signature(beat)),
-                "peaks": Out(stream.Signature(ArrayLayout(width, 2 if split else 1))),
+                "amax": Out(stream.Signature(ArrayLayout(width, 2 if split else 1))),
             }
         )
 
@@ -87,21 +87,21 @@ class GroupIntake(Unit):
             keys = [_pairwise(m, row, f"level{level}_{i}") for i, row in enumerate(keys)]
             steps.append(_delayed(m, steps[-1], level))
         largest = [self._track(m, i, key, steps[-1]) for i, (key,) in enumerate(keys)]
-        # As many as groups in the store, of which none leaves before its peaks: never full.
+        # As many as groups in the store, of which none leaves before its amax: never full.
         m.submodules.found = found = SyncFIFO(
             width=len(largest) * self.width, depth=self.groups_kept
         )
         m.d.comb += [
             found.w_data.eq(Cat(((key + 1) >> 1)[: self.width] for key in largest)),
-            self.peaks.payload.eq(found.r_data),
-            self.peaks.valid.eq(found.r_rdy),
-            found.r_en.eq(self.peaks.ready),
+            self.amax.payload.eq(found.r_data),
+            self.amax.valid.eq(found.r_rdy),
+            found.r_en.eq(self.amax.ready),
         ]
         m.d.sync += found.w_en.eq(steps[-1][0] & steps[-1][2])
         return m
 
     def _keys(self) -> list[list[Value]]:
-        """For each peak the numbers whose largest it is: twice the magnitude, less 1 below zero.
+        """For each amax the numbers whose largest it is: twice the magnitude, less 1 below zero.
 
         That is the number's bits, inverted below zero, over its sign: no carry chain is needed.
         """

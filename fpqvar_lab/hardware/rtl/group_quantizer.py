@@ -32,21 +32,21 @@ def quantized_beat(fmt: Format, lanes: int) -> StructLayout:
 class GroupQuantizer(Unit):
     """Absolute-maximum scales in bfloat16, codes by comparison with the scaled midpoints.
 
-    Streams: `i` (in, `lanes` signed integers a beat), `o` (out, `quantized_beat`). Equal, bit for
+    Streams: `i` (in, `lanes` signed integers per beat), `o` (out, `quantized_beat`). Equal, bit for
     bit, to `Quantizer(fmt, per_group(group), rounding=rounding, scale_dtype=BFLOAT16)` on the
     integers (up to 16 bits; float32's quotients then decide every tie as exact arithmetic does).
 
-    A group passes four stages, each busy with another group: intake and peak, division, thresholds,
+    A group passes four stages, each busy with another group: intake and amax, division, thresholds,
     output. `interval` (cycles between groups) is that of the slowest, `latency` that from a group's
     first beat in to its first beat out.
 
     Args:
         fmt: of the codes; sign-magnitude.
-        lanes: elements a beat.
+        lanes: elements per beat.
         width: of an element, sign included; at most 16.
         group: elements that share a scale.
         rounding: where exact ties go.
-        steps: bits of the quotient a cycle in the division.
+        steps: bits of the quotient per cycle in the division.
 
     Raises:
         ValueError: when `lanes` does not divide `group`, or `width` exceeds 16.
@@ -135,15 +135,15 @@ class GroupQuantizer(Unit):
         return Cat(negative, number[:-1] ^ negative.replicate(self.width - 1))
 
     def _divide(self, m: Module) -> Value:
-        """Send the peaks to the dividers; returns whether all quotients are there."""
-        peaks = self.intake.peaks
+        """Send amax to the dividers; returns whether all quotients are there."""
+        amax = self.intake.amax
         for index, divider in enumerate(self.dividers):
             m.submodules[f"divider{index}"] = divider
             m.d.comb += [
-                divider.i.payload.eq(peaks.payload[index]),
-                divider.i.valid.eq(peaks.valid & peaks.ready),
+                divider.i.payload.eq(amax.payload[index]),
+                divider.i.valid.eq(amax.valid & amax.ready),
             ]
-        m.d.comb += peaks.ready.eq(_all(divider.i.ready for divider in self.dividers))
+        m.d.comb += amax.ready.eq(_all(divider.i.ready for divider in self.dividers))
         return _all(divider.o.valid for divider in self.dividers)
 
     def _generate(self, m: Module, quotients_ready: Value) -> tuple[Value, Value, Signal]:

@@ -14,7 +14,7 @@ from fpqvar_lab.hardware.rtl.unit import Unit
 class HadamardUnit(Unit):
     """Sylvester's Hadamard matrix times signed integers, after a flip of their signs.
 
-    Streams: `i` (in, `lanes` consecutive numbers a beat), `o` (out, the same count a beat). The
+    Streams: `i` (in, `lanes` consecutive numbers per beat), `o` (out, the same count a beat). The
     result is exact and not divided by sqrt(points), a factor that belongs into the scale: each
     stage makes the word one bit longer, and flipping the most negative number adds another bit.
 
@@ -27,7 +27,7 @@ class HadamardUnit(Unit):
     one is the index's top bit, with t between them (`output_index`).
 
     Latency: `points / lanes - 1` beats of delays and a cycle for each of the log2(points) + 1
-    stages; interval: 1 cycle a beat. Between two groups the input may pause for any time, which
+    stages; interval: 1 cycle per beat. Between two groups the input may pause for any time, which
     pushes the last one out; a beat that comes while it does waits for up to a group's time.
 
     Args:

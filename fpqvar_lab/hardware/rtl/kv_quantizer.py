@@ -13,7 +13,7 @@ from fpqvar_lab.hardware.rtl.unit import Unit
 class KVQuantizer(Unit):
     """A `GroupQuantizer` over one head's vector, whose codes leave as words of memory.
 
-    Streams: `i` (in, `lanes` signed integers a beat: the vectors of one head after the other);
+    Streams: `i` (in, `lanes` signed integers per beat: the vectors of one head after the other);
     `o` (out: `data`, codes from the lowest bits up, those of `gather` beats; `scale`, bfloat16 bits
     of the vector's scale; `last`, set with the vector's last word). Each entry is quantized once,
     when it is written; the code released with the paper quantizes the whole cache at each step.
@@ -22,7 +22,7 @@ class KVQuantizer(Unit):
 
     Args:
         fmt: of the codes; E2M3 at 6 bits in the paper's recipes, or E2M1.
-        lanes: elements a beat.
+        lanes: elements per beat.
         width: of an element, sign included; at most 16.
         group: the head's dimension.
         rounding: where exact ties go.

@@ -164,7 +164,7 @@ class AlignedLane:
 
 @dataclass(frozen=True)
 class DualLane:
-    """A dual format's code times another code, as one term for each half; one of the two is 0."""
+    """A dual format's code times another code, as one term for each branch; one of the two is 0."""
 
     a: DualFormat
     b: SignedFormat
@@ -182,7 +182,7 @@ class DualLane:
         return max(map(abs, code_integers(self.a))) * max(code_integers(self.b))
 
     def products(self, m: Module, a: Value, b: Value, name: str) -> tuple[Term, Term]:
-        """The products of the positive and of the negative half, one cycle later."""
+        """The products of the positive and of the negative branch, one cycle later."""
         above, below = (
             self._half(m, a, b, half, skips, f"{name}_{half}")
             for half, skips in ((self.a.positive, a[-1]), (self.a.negative, ~a[-1]))

@@ -19,8 +19,8 @@ from fpqvar_lab.hardware.rtl.unit import Unit
 def operand_beat(a: Format, b: SignedFormat, rows: int, columns: int, lanes: int) -> StructLayout:
     """What the matrix unit takes: codes each beat, scales with the last beat of a group.
 
-    `negative` is the negative half's scale, or for `scale_ratio="power-of-two"` its shift, and must
-    be there with every beat. `first` and `last` mark the first and the last group of a sum.
+    `negative` is the negative branch's scale, or for `scale_ratio="power-of-two"` its shift, and
+    must be there with every beat. `first` and `last` mark the first and the last group of a sum.
     """
     layout: dict[str, object] = {
         "a": ArrayLayout(ArrayLayout(a.bits, lanes), rows),
@@ -55,7 +55,7 @@ class MatrixUnit(Unit):
         b: of the columns' operand (weights); sign-magnitude.
         rows: of the tile.
         columns: of the tile.
-        lanes: products a cycle in each dot product.
+        lanes: products per cycle in each dot product.
         group: elements that share a scale, in both operands.
         result_bits: of a result.
 
@@ -192,7 +192,7 @@ class MatrixUnit(Unit):
         if self.passes == 1:
             totals: list[Value] = [dot.total for dot in dots]
         else:
-            totals = [dot.above for dot in dots] + [dot.below for dot in dots]
+            totals = [dot.positive for dot in dots] + [dot.negative for dot in dots]
         kept = [Signal(total.shape(), name=f"kept{column}_{i}") for i, total in enumerate(totals)]
         with m.If(ends):
             m.d.sync += [new.eq(old) for new, old in zip(kept, totals, strict=True)]

@@ -15,26 +15,26 @@ BIAS = 127
 
 
 class ShiftQuantizer(Unit):
-    """Power-of-two scales (MX's E8M0) from the position of the peak's leading bit.
+    """Power-of-two scales (MX's E8M0) from the position of amax's leading bit.
 
-    Streams: `i` (in, `lanes` signed integers a beat); `o` (out: `codes`; `scales`, the exponent
-    with bias 127 for each half, positive first; `last`). Equal, bit for bit, to `Quantizer(fmt,
+    Streams: `i` (in, `lanes` signed integers per beat); `o` (out: `codes`; `scales`, the exponent
+    with bias 127 for each branch, positive first; `last`). Equal, bit for bit, to `Quantizer(fmt,
     per_group(group), rounding=rounding, scale_dtype=POWER_OF_TWO)` on the integers: every element
-    is shifted so that the peak's leading bit meets that of the largest level, and a `RoundingTable`
+    is shifted so that amax's leading bit meets that of the largest level, and a `RoundingTable`
     does the rest, saturation included.
 
     `latency`: from a group's first beat in to its first beat out; `interval`: between groups.
 
     Args:
-        fmt: of the codes; sign-magnitude. A dual format's halves have scales of their own.
-        lanes: elements a beat.
+        fmt: of the codes; sign-magnitude. A dual format's branches have scales of their own.
+        lanes: elements per beat.
         width: of an element, sign included; at most 16.
         group: elements that share a scale.
         rounding: where exact ties go.
 
     Raises:
         ValueError: when `lanes` does not divide `group`, `width` exceeds 16, or the format ties its
-            halves' scales to each other.
+            branches' scales to each other.
     """
 
     def __init__(
@@ -72,12 +72,12 @@ class ShiftQuantizer(Unit):
         active, beat = Signal(), Signal(range(intake.beats_per_group))
         is_last = beat == intake.beats_per_group - 1
         fires = active & intake.beats.valid & (~self.o.valid | self.o.ready)
-        positions = [_leading(m, peak, i) for i, peak in enumerate(self._peaks())]
+        positions = [_leading(m, amax, i) for i, amax in enumerate(self._amax())]
         kept = [Signal.like(position, name=f"kept{i}") for i, position in enumerate(positions)]
         empty = Signal(len(kept))
         m.d.comb += [
             intake.beats.ready.eq(fires),
-            intake.peaks.ready.eq(~active | (fires & is_last)),
+            intake.amax.ready.eq(~active | (fires & is_last)),
         ]
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
@@ -85,13 +85,13 @@ class ShiftQuantizer(Unit):
             m.d.sync += [beat.eq(Mux(is_last, 0, beat + 1)), active.eq(~is_last)]
             m.d.sync += [self.o.valid.eq(1), self.o.payload.last.eq(is_last)]
             self._send(m, kept, empty)
-        with m.If(intake.peaks.ready & intake.peaks.valid):
-            m.d.sync += [active.eq(1), empty.eq(Cat(peak == 0 for peak in self._peaks()))]
+        with m.If(intake.amax.ready & intake.amax.valid):
+            m.d.sync += [active.eq(1), empty.eq(Cat(amax == 0 for amax in self._amax()))]
             m.d.sync += [new.eq(old) for new, old in zip(kept, positions, strict=True)]
         return m
 
-    def _peaks(self) -> list[Value]:
-        return [self.intake.peaks.payload[i] for i in range(len(branches(self.format)))]
+    def _amax(self) -> list[Value]:
+        return [self.intake.amax.payload[i] for i in range(len(branches(self.format)))]
 
     def _send(self, m: Module, kept: list[Signal], empty: Signal) -> None:
         for index, (half, position) in enumerate(zip(branches(self.format), kept, strict=True)):

@@ -16,7 +16,7 @@ from fpqvar_lab.hardware.rtl.unit import Unit
 
 
 class ThresholdGenerator(Unit):
-    """The numbers that an element's doubled magnitude is compared with, one a cycle.
+    """The numbers that an element's doubled magnitude is compared with, one per cycle.
 
     Streams: `i` (in, a `SCALE`), `o` (out, the array of thresholds, ascending). With t the exact
     product of midpoint and scale, an element belongs above when its magnitude a is more than t, or
@@ -33,7 +33,7 @@ class ThresholdGenerator(Unit):
         width: of the elements, sign included; thresholds have one bit more.
         rounding: where exact ties go.
         largest_shift: how far the scale may lie above `fmt`'s own range of scales; more than 0
-            where the scale is a dual format's other half's times a power of two.
+            where the scale is a dual format's other branch's times a power of two.
     """
 
     def __init__(

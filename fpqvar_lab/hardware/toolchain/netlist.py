@@ -1,7 +1,6 @@
 """What a combinational unit becomes on the device: lookup tables, and the contents of each.
 
-The same synthesis as in `fpqvar_lab.hardware.synthesis`, asked for its cells instead of their
-number.
+The same synthesis as in `toolchain.synthesis`, asked for its cells instead of their number.
 """
 
 import json

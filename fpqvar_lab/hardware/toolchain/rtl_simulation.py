@@ -1,6 +1,6 @@
 """Units run cycle by cycle in Amaranth's own simulator: streams in and out, and waveforms.
 
-For small runs: a few thousand cycles a second. `fpqvar_lab.hardware.cxxrtl` is the fast, second
+For small runs: a few thousand cycles per second. `toolchain.cxxrtl` is the fast, second
 simulator.
 """
 

@@ -81,7 +81,7 @@ def operand_beats(operands: Operands, unit: MatrixUnit, tiles: Iterable[Tile]) -
 
 
 def beat_payloads(beats: Beats) -> list[dict[str, Any]]:
-    """The beats as payloads for `simulate.run_stream`."""
+    """The beats as payloads for `run_stream`."""
     columns = [values.tolist() for values in beats.values()]
     return [dict(zip(beats, values, strict=True)) for values in zip(*columns, strict=True)]
 

@@ -40,7 +40,7 @@ class Kind:
         make: builds it from a format and a number of lanes (which some ignore).
         summary: for the command line's list.
         lanes: by default; 0 where lanes mean nothing.
-        macs: products a cycle, by lanes; 0 where there are none.
+        macs: products per cycle, by lanes; 0 where there are none.
     """
 
     make: Callable[[Format, int], Unit]
@@ -141,7 +141,7 @@ UNIT_KINDS = {
         lanes=2,
     ),
     "dot-product": Kind(_dot, "products, adder tree, accumulator", lanes=64, macs=lambda n: n),
-    "operand-aligner": Kind(_aligner, "a dual format's code to digits and a place"),
+    "operand-aligner": Kind(_aligner, "a dual format's code to digits and a shift"),
     "scale-unit": Kind(lambda *_: ScaleUnit(16, 8), "a total times its scales, added up"),
     "matrix-unit": Kind(
         _matrix, "a tile of 4 x 4 dot products with scales", lanes=16, macs=lambda n: 16 * n
