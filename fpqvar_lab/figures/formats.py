@@ -113,11 +113,11 @@ def errors_against_bits(
     return finish(figure)
 
 
-def vanishing_shares(rows: Mapping[str, Mapping[str, Tensor]], threshold: float) -> Figure:
-    """Histograms of magnitudes relative to the peak, the part that becomes zero shaded.
+def vanishing_fractions(rows: Mapping[str, Mapping[str, Tensor]], threshold: float) -> Figure:
+    """Histograms of magnitudes relative to the amax, the part that becomes zero shaded.
 
     Args:
-        rows: row title -> panel title -> magnitudes over the peak they are scaled by.
+        rows: row title -> panel title -> magnitudes over the amax they are scaled by.
         threshold: the ratio up to which a magnitude rounds to zero.
     """
     first = next(iter(rows.values()))
@@ -142,7 +142,7 @@ def vanishing_shares(rows: Mapping[str, Mapping[str, Tensor]], threshold: float)
         axis.set_xticks(
             [-12, -9, -6, -3, 0], ["$2^{-12}$", "$2^{-9}$", "$2^{-6}$", "$2^{-3}$", "1"]
         )
-        axis.set_xlabel("|x| / peak")
+        axis.set_xlabel("|x| / amax")
     return finish(figure)
 
 
