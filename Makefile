@@ -2,14 +2,17 @@
 
 PYTHON ?= python3
 JOBS ?= 0
+WORKERS ?= 2
 PORT ?= 8000
 PAGE ?= book/intro.md
 
 MAKEFLAGS += --no-print-directory
-VENV := .venv/bin/python
+BIN := .venv/bin
+VENV := $(BIN)/python
 READY := .venv/ready
+WORK = OMP_NUM_THREADS=1 $(VENV) -m pytest -n $(WORKERS)
 
-.PHONY: help book test pages pdf lab serve bench clean
+.PHONY: help book test lint types pages pdf lab serve bench clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1#/p' Makefile | tr '#' '\t'
@@ -27,14 +30,21 @@ pages: $(READY)  ## Execute the pages that are stale; JOBS=4 executes four at a 
 book: pages  ## Execute the stale pages and render the book to _build/html.
 	$(VENV) tools/build_book.py
 
+# Pages and tests share WORKERS processes of one thread each; a file goes to one of them, pages first.
+# What reads the rendered book waits for it.
 test: $(READY)  ## Lint, type-check, execute the stale pages, build strictly, run the tests.
+	$(MAKE) -j2 lint types
+	$(WORK) --nbmake book tests -m 'not slow and not book' --dist loadfile --no-loadscope-reorder
+	$(VENV) tools/build_book.py --always
+	$(WORK) tests -m 'book and not slow' --dist loadgroup
+
+lint: $(READY)  ## Check form, style and the layers of the rooms.
 	$(VENV) -m ruff format --check .
 	$(VENV) -m ruff check .
+	$(BIN)/lint-imports
+
+types: $(READY)  ## Check the types.
 	$(VENV) -m mypy
-	$(VENV:python=lint-imports)
-	$(MAKE) pages
-	$(VENV) tools/build_book.py --always
-	$(VENV) -m pytest tests
 
 pdf: book  ## Print the book to _build/book.pdf; needs Chromium.
 	$(VENV) tools/print_pdf.py
@@ -51,4 +61,4 @@ bench: $(READY)  ## Run every benchmark.
 	@for script in $(wildcard benchmarks/*.py); do echo "$$script"; $(VENV) "$$script" || exit 1; done
 
 clean:  ## Delete what was built and cached; .venv stays.
-	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

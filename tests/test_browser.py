@@ -46,7 +46,7 @@ LEFT_OUT_OF_API_BY_AXE = (
 )
 SERIOUS = ("serious", "critical")
 
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason=NOT_FOUND)
+pytestmark = [pytest.mark.book, pytest.mark.skipif(find_chromium() is None, reason=NOT_FOUND)]
 
 
 @dataclass  # not frozen: Playwright keeps its wrappers on the listener
@@ -125,7 +125,13 @@ def background(page: Page) -> str:
     return page.evaluate("getComputedStyle(document.body).backgroundColor")
 
 
-every_page = pytest.mark.parametrize("visit", PAGES, indirect=True)
+def visits(pages: list[str]) -> pytest.MarkDecorator:
+    """A test of each page; one worker has all tests of a page, so that it opens only once."""
+    marked = [pytest.param(page, marks=pytest.mark.xdist_group(page)) for page in pages]
+    return pytest.mark.parametrize("visit", marked, indirect=True)
+
+
+every_page = visits(PAGES)
 
 
 @every_page
@@ -157,7 +163,7 @@ def test_page_fits_a_telephone(visit):
     assert width <= TELEPHONE["width"]
 
 
-@pytest.mark.parametrize("visit", READ_BY_AXE, indirect=True)
+@visits(READ_BY_AXE)
 def test_page_has_no_serious_fault_of_accessibility(visit):
     """Judged by axe-core, with all that is folded unfolded; colours in both modes."""
     page = visit.page

@@ -94,7 +94,8 @@ def test_make_lab_opens_the_page_asked_for():
 
 
 def test_every_command_is_explained():
-    assert {"book", "test", "pages", "pdf", "lab", "serve", "bench", "clean"} <= set(TARGETS)
+    named = "book test lint types pages pdf lab serve bench clean"
+    assert set(named.split()) <= set(TARGETS)
 
 
 def test_every_file_that_the_instructions_name_is_there():

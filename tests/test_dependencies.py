@@ -20,10 +20,11 @@ from fpqvar_lab.evaluation import (
     ModelFile,
     Part,
     SampleTask,
+    arithmetic,
     dependencies,
     divergence,
 )
-from fpqvar_lab.evaluation.dependencies import BOOKKEEPING, LEARNING, MODEL, arithmetic
+from fpqvar_lab.evaluation.dependencies import BOOKKEEPING, LEARNING, MODEL
 from fpqvar_lab.method import calibrate_and_quantize, load_quantized, save_quantized
 from fpqvar_lab.var import VAR, VQVAE, VARConfig, VQVAEConfig, save_model
 

@@ -136,15 +136,17 @@ def test_the_readme_takes_names_through_their_doors():
     assert [text for block in blocks for text in faults(block)] == []
 
 
-def test_tests_take_names_through_their_doors_but_for_modules_and_private_names():
-    def may(module: str, name: str) -> bool:
-        return name.startswith("_") or f"{module}.{name}" in FILES
-
+def test_tests_take_what_a_door_offers_from_the_door():
+    """The inside of a module is theirs to reach."""
     found = {
-        name: [fault(*taken) for taken in imports(ast.parse(code)) if not may(*taken)]
+        name: [
+            text
+            for module, taken in imports(ast.parse(code))
+            if taken in offered(door_of(module) or module) and (text := fault(module, taken))
+        ]
         for name, code in texts("tests").items()
     }
-    assert {name: text for name, text in found.items() if any(text)} == {}
+    assert {name: text for name, text in found.items() if text} == {}
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -48,6 +48,7 @@ def test_both_sides_of_the_index_say_the_same():
     assert pages_by_name(index) == {"f": ["a"], "g": ["a", "b"]}
 
 
+@pytest.mark.book
 @pytest.mark.skipif(not HTML.is_dir(), reason="there is no book in _build/html: make book")
 def test_pages_and_api_link_to_each_other():
     for page, names in index_pages(ROOT).items():

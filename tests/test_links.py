@@ -13,6 +13,8 @@ import pytest
 HTML = Path(__file__).parent.parent / "_build" / "html"
 PAGES = [path for path in sorted(HTML.rglob("*.html")) if "_static" not in path.parts]
 
+pytestmark = pytest.mark.book
+
 
 class Links(HTMLParser):
     """What a page links to or shows, and the places in it that can be linked to."""

@@ -23,6 +23,8 @@ ROOT = Path(__file__).parent.parent
 DOWNLOADS = ROOT / "_build" / "html" / "_sources"
 PAGE = "formats/minifloats-from-bits"
 
+pytestmark = pytest.mark.book
+
 
 @pytest.mark.skipif(not DOWNLOADS.is_dir(), reason="there is no book in _build/html: make book")
 def test_a_downloaded_notebook_runs_as_it_is_in_any_folder(tmp_path):

@@ -210,7 +210,8 @@ def _follow_to_door(app: Any, env: Any, node: Any, text: Any) -> Any:
 
 def _source_of(app: Any, module: str, name: str) -> str | None:
     """The module whose source has this; a door has none of what it offers."""
-    found = inspect.unwrap(getattr(modules().get(module), name.partition(".")[0], None))
+    found = getattr(modules().get(module), name.partition(".")[0], None)
+    found = inspect.unwrap(found) if callable(found) else found
     if inspect.isclass(found) or inspect.isroutine(found):
         return found.__module__
     return module
