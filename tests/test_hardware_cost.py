@@ -99,6 +99,18 @@ def test_the_special_function_unit_is_an_assumption_and_says_why():
     assert wide == narrow * 2
 
 
+def test_control_is_counted_once_per_design():
+    """Oracle: the cells that the pages state, half of those of LightMamba's design."""
+    for design in (Design(), Design(arrays=2, special_lanes=8)):
+        others = Resources()
+        for name, part in parts(design).items():
+            others += Resources() if name == "control" else part
+        found = resources(design)
+        assert found.lut - others.lut == pytest.approx(50_000)
+        assert found.ff - others.ff == pytest.approx(60_000)
+        assert found.bram - others.bram == 64
+
+
 def test_buffers_are_wide_enough_for_the_arrays():
     """A narrow buffer of much weight has few ports; a wide one of little has many."""
     design = Design(weight_buffer_bytes=1024, columns=160)
@@ -148,6 +160,32 @@ def test_energy_is_a_sum_of_sourced_prices():
     assert (static.low, static.high) == pytest.approx((5 / 300, 20 / 300))
     dram = joules.terms()["DRAM"]
     assert (dram.low, dram.high) == pytest.approx((0.112, 0.325))
+
+
+ADDITION = 0.03 * 14 / 8
+"""pJ per LUT and cycle of an 8-bit addition: 0.03 pJ as an ASIC, 14 times that here, 8 LUTs."""
+ALL_OF_HG_PIPE = 1e12 * 46.7 / (669e3 * 425e6)
+"""pJ per LUT and cycle, if HG-PIPE's 46.7 W at 425 MHz are those of its 669 k LUTs."""
+
+
+def test_control_works_while_bytes_move():
+    """Oracle: its 50,000 LUTs, for 400 cycles, at the two prices of logic at work."""
+    busy = dict.fromkeys(UNITS, 0) | {"dma": 400}
+    found = energy(Design(), Done(1000, 1e-3, busy), VCK190).terms()["logic at work"]
+    picojoules = (1e12 * found.low, 1e12 * found.high)
+    expected = (50_000 * 400 * ADDITION, 50_000 * 400 * ALL_OF_HG_PIPE)
+    assert picojoules == pytest.approx(expected, rel=0.01)
+
+
+def test_logic_that_waits_costs_at_most_what_an_addition_costs():
+    """Oracle: every LUT of the design in every cycle in which its unit does not work."""
+    design, cycles = Design(), 1000
+    waiting = Done(cycles, 1e-3, dict.fromkeys(UNITS, 0))
+    found = energy(design, waiting, VCK190).terms()["logic that waits"]
+    assert found.low == 0
+    assert 1e12 * found.high == pytest.approx(resources(design).lut * cycles * ADDITION, rel=0.01)
+    working = Done(cycles, 1e-3, dict.fromkeys(UNITS, cycles))
+    assert energy(design, working, VCK190).terms()["logic that waits"].high == 0
 
 
 def test_the_published_accelerator_lies_within_the_prices():

@@ -100,6 +100,18 @@ def test_an_image_approaches_what_binds_it(rate, bound):
     assert least <= run.cycles < 1.08 * least
 
 
+def test_a_single_row_is_used_when_it_has_been_computed():
+    """Oracle: the product's own end. Its weights are there earlier, and are not its result."""
+    product, sampling = (
+        linear(rows=1, inner=4096, columns=12),
+        Op("sampling", Kind.SAMPLING, 0, None, rows=1, columns=12, elements=12, after=("fc1",)),
+    )
+    run = simulate([product, sampling], TINY, memory_bytes_per_s=FAST, record=True)
+    multiplied = next(event for event in run.events if event.unit is Unit.MATRIX)
+    sampled = next(event for event in run.events if event.unit is Unit.SPECIAL)
+    assert sampled.start == multiplied.ready
+
+
 # Single tiles in an event queue
 
 

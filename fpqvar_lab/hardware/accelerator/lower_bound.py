@@ -1,8 +1,12 @@
-"""How fast a design can be at most, in closed form: what no schedule of its units can beat.
+"""How fast a design can be at most with `PipelineScheduler`'s order of work, in closed form.
 
 Three things bound a step from below: each unit's own work; the weights, of which no more than a
 bufferful can come before the step; and the chain of a block's operations, each of which needs the
 whole of the one before it or, row by row, a first part.
+
+The first two hold for any schedule. The chain is this scheduler's: a product takes its columns in
+chunks, all rows of a chunk before the next one, so that whole rows are there only at its end. A
+schedule that finishes some rows first could begin the next operation earlier and beat the bound.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,12 +25,12 @@ class Block:
     """A block of one step, as far as its chain of operations goes; all blocks of a step are equal.
 
     Args:
-        products: (rows, inner, columns) of its layers in their order.
-        row_stages: what normalises, transforms and quantizes row by row before the first and the
+        products: The shape (rows, inner, columns) of each of its layers, in order.
+        row_stages: What normalises, transforms and quantizes row by row before the first and the
             third layer.
-        attention_macs: products with keys and values.
-        special: elements that the special-function unit treats for attention.
-        heads: that follow each other.
+        attention_macs: Multiply-accumulate operations with keys and values.
+        special: How many elements the special-function unit treats for attention.
+        heads: How many heads follow each other.
     """
 
     products: tuple[tuple[int, int, int], ...]
@@ -37,7 +41,7 @@ class Block:
 
     @staticmethod
     def of(ops: Sequence[Op]) -> "Block":
-        """Of a block's operations."""
+        """The block that these operations make up."""
         named = {op.name.rpartition("/")[2]: op for op in ops}
         layers = [named[name] for name in ("mat_qkv", "proj", "fc1", "fc2")]
 
@@ -78,10 +82,11 @@ class StepLoad:
     """What is done in one step.
 
     Args:
-        blocks: how many there are.
-        block: one of them.
-        weight_bytes: read in this step.
-        head_macs: of the layer that gives the logits, which all blocks come before.
+        blocks: How many blocks there are.
+        block: One of them.
+        weight_bytes: Bytes of weights read in this step.
+        head_macs: Multiply-accumulate operations of the layer that gives the logits, which follows
+            all blocks.
     """
 
     blocks: int
@@ -101,13 +106,17 @@ class StepLoad:
 
 @dataclass(frozen=True)
 class Load:
-    """What must be done in any order, counted once for many designs."""
+    """What must be done, counted once for many designs.
+
+    Args:
+        ops: The operations, as from `workload`.
+    """
 
     ops: tuple[Op, ...]
 
     @cached_property
     def steps(self) -> tuple[StepLoad, ...]:
-        """By step; what runs once an image runs with the first step."""
+        """The work by step; what runs once per image counts with the first one."""
         by_step: dict[int, list[Op]] = {}
         for op in self.ops:
             by_step.setdefault(op.step or 0, []).append(op)
@@ -115,16 +124,16 @@ class Load:
 
     @cached_property
     def other_macs(self) -> int:
-        """Products outside the matrix arrays."""
+        """Multiply-accumulate operations outside the matrix arrays."""
         return sum(op.macs for op in self.ops if not op.multiplies_low_bit_weights)
 
     def elements(self, *kinds: Kind) -> int:
-        """Of element-wise operations of these kinds."""
+        """How many elements the operations of these kinds treat."""
         return sum(op.elements for op in self.ops if op.kind in kinds)
 
     @cached_property
     def by_unit(self) -> Mapping[str, int]:
-        """Elements for each unit but the arrays."""
+        """How many elements each unit but the arrays treats."""
         return {
             "special": self.elements(*_SPECIAL),
             "hadamard": self.elements(Kind.HADAMARD),
@@ -133,23 +142,31 @@ class Load:
 
     @cached_property
     def column_bytes(self) -> float:
-        """Weights of one output channel, at most."""
+        """Bytes of the weights of one output channel, for the layer with the most."""
         return max(op.weight_bytes / op.columns for op in self.ops if op.weight_bytes)
 
     @cached_property
     def bytes_read(self) -> float:
-        """From the external memory."""
+        """Bytes read from the external memory."""
         return sum(op.weight_bytes + op.cache_read_bytes for op in self.ops)
 
     @cached_property
     def bytes_written(self) -> float:
-        """To the external memory."""
+        """Bytes written to the external memory."""
         return sum(op.cache_written_bytes for op in self.ops)
 
 
 @dataclass(frozen=True)
 class Least:
-    """What a design must do at the least: an `energy.Activity` that no schedule can beat."""
+    """What a design must do at the least, as an `energy.Activity`.
+
+    Args:
+        cycles: A bound on all cycles, for this scheduler's order of work.
+        seconds: The same in seconds.
+        busy: A bound on the busy cycles of each unit, for any order.
+        bytes_read: Bytes read from the external memory.
+        bytes_written: Bytes written to it.
+    """
 
     cycles: int
     seconds: float
@@ -159,8 +176,11 @@ class Least:
 
 
 def least(load: Load, design: Design, rate: float) -> Least:
-    """The bound for a design, with both levels of the pipeline, and `rate` bytes a second."""
-    a_byte = design.clock_hz / rate
+    """The bound for a design with both levels of the pipeline and `rate` bytes per second.
+
+    It holds without the levels too, and is less near.
+    """
+    cycles_per_byte = design.clock_hz / rate
     lanes = {
         "special": design.special_lanes,
         "hadamard": design.hadamard_lanes,
@@ -169,9 +189,12 @@ def least(load: Load, design: Design, rate: float) -> Least:
     busy = {unit: load.by_unit[unit] // lanes[unit] for unit in lanes}
     busy["matrix"] = sum(step.products(design) for step in load.steps)
     busy["attention"] = load.other_macs // design.attention_macs
-    busy["dma"] = int((load.bytes_read + load.bytes_written) * a_byte)
+    busy["dma"] = int((load.bytes_read + load.bytes_written) * cycles_per_byte)
     in_turn = sum(
-        max(step.chain(design), int((step.weight_bytes - design.weight_buffer_bytes) * a_byte))
+        max(
+            step.chain(design),
+            int((step.weight_bytes - design.weight_buffer_bytes) * cycles_per_byte),
+        )
         for step in load.steps
     )
     cycles = max(in_turn, *busy.values())

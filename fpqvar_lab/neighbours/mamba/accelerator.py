@@ -1,9 +1,9 @@
-"""LightMamba's accelerator in the terms of this simulator, to hold the model to a published figure.
+"""LightMamba's accelerator in the terms of the pipeline simulator, beside its published speed.
 
 LightMamba (arXiv 2502.15260) runs Mamba2-2.7B in 4 bits on the same board as FPQVAR, and its
 authors publish clock, size and speed, and the code of its units. Nothing here is fitted to the
-published speed: the shapes are the model's, the widths those of the published code, and what is
-not known is stated in `ASSUMPTIONS`.
+published speed: the shapes are the model's, the widths those of the published code, and
+`ASSUMPTIONS` states what is not known.
 """
 
 from dataclasses import dataclass, replace
@@ -12,19 +12,19 @@ from fpqvar_lab.formats import INT4
 from fpqvar_lab.hardware.accelerator import Design, Kind, Op, OperandFormats
 
 PUBLISHED_TOKENS_PER_SECOND = 7.21
-"""Of Mamba2-2.7B in W4A4 on the VCK190 at 400 MHz (the authors' README)."""
+"""The speed of Mamba2-2.7B in W4A4 on the VCK190 at 400 MHz (the authors' README)."""
 
 HEADS = 80
 PACKET_BITS = 256
-"""That the published code reads from memory a cycle, which is 8 x 8 weights of 4 bits."""
+"""What the published code reads from memory per cycle: 8 x 8 weights of 4 bits."""
 
 ASSUMPTIONS = (
     "weights: 4 bits and, for each group of 128, two scale exponents of 3 bits (published code)",
-    "memory: one packet of 256 bits a cycle at most (published code), 12.8 GB/s at 400 MHz",
-    "state: read and written once a token and layer, as are the convolution's; 8 bits (published)",
-    "state-space unit: 8 elements a cycle (published code), after the whole input projection",
+    "memory: one packet of 256 bits per cycle at most (published code), 12.8 GB/s at 400 MHz",
+    "state: read and written once per token and layer, the convolution's too; 8 bits (published)",
+    "state-space unit: 8 elements per cycle (published code), after the whole input projection",
     "output projection: after the state-space unit",
-    "other units: 8 elements a cycle (published code), with the latencies of ours",
+    "other units: 8 elements per cycle (published code), with the latencies of ours",
     "embedding and logits: left out",
     "weights that wait on the chip: 64 KiB (assumed)",
 )
@@ -43,7 +43,7 @@ DESIGN = Design(
     weight_buffer_bytes=2**16,
     activation_buffer_bytes=2**21,
 )
-"""8 x 8 multipliers for one token, with units of 8 elements a cycle around them."""
+"""8 x 8 multipliers for one token, with units of 8 elements per cycle around them."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Mamba2:
     """Sizes of a Mamba2 model; by default those of Mamba2-2.7B.
 
     Args:
-        layers: of the model.
-        width: of the residual stream.
-        inner: channels within a layer.
-        projected: outputs of the input projection (z, x, B, C and dt together).
-        state: numbers of state for each inner channel.
-        convolved: channels that the convolution runs over.
-        taps: of the convolution.
+        layers: The number of layers.
+        width: The width of the residual stream.
+        inner: The number of channels within a layer.
+        projected: The number of outputs of the input projection (z, x, B, C and dt together).
+        state: How many numbers of state each inner channel has.
+        convolved: How many channels the convolution runs over.
+        taps: The length of the convolution.
     """
 
     layers: int = 64
@@ -70,7 +70,7 @@ class Mamba2:
 
     @property
     def macs(self) -> int:
-        """Products of both projections, for one token."""
+        """Multiply-accumulate operations of both projections, for one token."""
         return self.layers * self.width * (self.projected + self.inner)
 
 
@@ -78,7 +78,7 @@ _GROUP = {kind: 128 if kind is Kind.QUANTIZE else 0 for kind in Kind}
 
 
 def memory_rate(device_rate: float, clock_hz: float = DESIGN.clock_hz) -> float:
-    """Bytes a second that reach the accelerator: the memory's, or those of its packets."""
+    """Bytes per second that reach the accelerator: the memory's, or those of its packets."""
     return min(device_rate, PACKET_BITS / 8 * clock_hz)
 
 
@@ -86,9 +86,10 @@ def token(model: Mamba2 | None = None, *, overlapped: bool = False) -> tuple[Op,
     """The operations of one token.
 
     Args:
-        model: its sizes.
-        overlapped: whether the state-space unit works while the next weights are multiplied, as if
-            it cost no time by itself; what reordering the projection's outputs can reach at best.
+        model: The sizes of the model; by default those of Mamba2-2.7B.
+        overlapped: Whether the state-space unit costs no time of its own, because it works while
+            the next weights are multiplied. This is the best that reordering the projection's
+            outputs can reach.
     """
     model = Mamba2() if model is None else model
     ops: list[Op] = []
