@@ -11,6 +11,8 @@ from fpqvar_lab.formats import (
     DUAL_FP4,
     DUAL_FP4_POW2,
     DUAL_FP6,
+    DUAL_MR4,
+    DUAL_MR4_POW2,
     E1M2,
     E2M1,
     E2M3,
@@ -19,6 +21,7 @@ from fpqvar_lab.formats import (
     INT4,
     INT6,
     INT8,
+    MR4,
     DualFormat,
     GridFormat,
     IntFormat,
@@ -37,8 +40,15 @@ from fpqvar_lab.transforms import GroupHadamard, random_signs
 
 NOT_EVEN = GridFormat((0, 1, 2, 3, 4, 5, 7, 9))
 FORMATS = [
-    *(E2M1, E1M2, E3M0, E2M3, E4M3, INT4, INT6, INT8, NOT_EVEN),
-    *(DUAL_FP4, DUAL_FP4_POW2, DUAL_FP6, DualFormat(GridFormat((0, 0.1, 0.5)), E2M1)),
+    *(E2M1, E1M2, E3M0, E2M3, E4M3, INT4, INT6, INT8, NOT_EVEN, MR4),
+    *(
+        DUAL_FP4,
+        DUAL_FP4_POW2,
+        DUAL_FP6,
+        DUAL_MR4,
+        DUAL_MR4_POW2,
+        DualFormat(GridFormat((0, 0.1, 0.5)), E2M1),
+    ),
 ]
 
 

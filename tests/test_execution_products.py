@@ -22,6 +22,7 @@ from fpqvar_lab.formats import (
     DUAL_FP4,
     DUAL_FP4_POW2,
     DUAL_FP6,
+    DUAL_MR4,
     E1M2,
     E2M1,
     E2M3,
@@ -29,6 +30,7 @@ from fpqvar_lab.formats import (
     INT4,
     INT6,
     INT8,
+    MR4,
     IntFormat,
 )
 from fpqvar_lab.quantization import (
@@ -56,7 +58,9 @@ def unpacked(weight: WeightOperand) -> Tensor:
 
 @pytest.mark.parametrize("scale_dtype", ScaleDtype)
 @pytest.mark.parametrize(
-    "fmt", [E2M1, E1M2, E3M0, INT4, DUAL_FP4, DUAL_FP4_POW2, E2M3, INT6, DUAL_FP6, INT8], ids=str
+    "fmt",
+    [E2M1, E1M2, E3M0, INT4, DUAL_FP4, DUAL_FP4_POW2, E2M3, INT6, DUAL_FP6, INT8, MR4, DUAL_MR4],
+    ids=str,
 )
 def test_unpacked_values_are_those_of_dequantize(fmt, scale_dtype):
     for granularity in (per_group(32), GROUPS, PER_CHANNEL, PER_TENSOR, per_group(8, 0)):
