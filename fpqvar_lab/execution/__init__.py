@@ -14,9 +14,10 @@ from fpqvar_lab.execution.exactness import is_exact
 from fpqvar_lab.execution.fused import transform_and_quantize
 from fpqvar_lab.execution.input_pass import InputPass, Operand
 from fpqvar_lab.execution.products import FloatProduct, IntegerProduct, Product, are_integers
-from fpqvar_lab.execution.weights import WeightOperand
+from fpqvar_lab.execution.weights import BUFFER_BYTES, WeightOperand
 
 __all__ = [
+    "BUFFER_BYTES",
     "EXECUTIONS",
     "Execution",
     "FloatProduct",

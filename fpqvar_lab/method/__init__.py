@@ -13,11 +13,18 @@ from fpqvar_lab.method.format_search import (
 from fpqvar_lab.method.gptq import DAMPING, input_moments, quantize_gptq
 from fpqvar_lab.method.grid_design import GridDesign, design_grid, exact_integers, group_magnitudes
 from fpqvar_lab.method.kv_cache import QuantKVCache, RequantizedKVCache
+from fpqvar_lab.method.linear import QuantLinear
 from fpqvar_lab.method.plan import LayerPlan, Plan, make_plan
 from fpqvar_lab.method.ptq import calibrate, calibrate_and_quantize, quantize_model
 from fpqvar_lab.method.quantized_var import QuantizedVAR
 from fpqvar_lab.method.recipe import LayerRecipe, Recipe, read_recipe, recipe_digest
-from fpqvar_lab.method.recipes import ABLATION, RECIPES, find_recipe, uniform_recipe
+from fpqvar_lab.method.recipes import (
+    ABLATION,
+    RECIPES,
+    find_recipe,
+    uniform_recipe,
+    with_byte_scales,
+)
 from fpqvar_lab.method.report import report
 from fpqvar_lab.method.storage import is_quantized, load_factors, load_quantized, save_quantized
 
@@ -33,6 +40,7 @@ __all__ = [
     "LayerRecipe",
     "Plan",
     "QuantKVCache",
+    "QuantLinear",
     "QuantizedVAR",
     "Recipe",
     "RequantizedKVCache",
@@ -58,4 +66,5 @@ __all__ = [
     "sample_distillation_set",
     "save_quantized",
     "uniform_recipe",
+    "with_byte_scales",
 ]

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fpqvar_lab.execution import Execution, FloatProduct, InputPass, IntegerProduct, Product
 from fpqvar_lab.quantization import QuantizedTensor, Quantizer
 from fpqvar_lab.transforms import GroupHadamard
 
@@ -50,6 +51,9 @@ class QuantLinear(nn.Module):
         self.transform = transform
         self.register_buffer("input_scale", scale)
         self._values: Tensor | None = None
+        self._execution: Execution = "reference"
+        self._product: Product | None = None
+        self._keeps_values = False
         self.register_parameter("master_weight", None)
 
     @classmethod
@@ -75,6 +79,42 @@ class QuantLinear(nn.Module):
         """The packed weight."""
         return self._weight
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weight as it is held: codes, scales, and values where they are kept."""
+        if self._product is not None:
+            return self._product.nbytes
+        return self._weight.nbytes + (0 if self._values is None else self._values.nbytes)
+
+    @property
+    def execution(self) -> Execution:
+        """How the layer is computed; see `execute`."""
+        return self._execution
+
+    def execute(self, execution: Execution, *, keep_values: bool = False) -> None:
+        """Compute the layer from now on in another way; where a gradient is asked for, as before.
+
+        Args:
+            execution: "reference" for each step by itself, else "float32", "bfloat16" or "int8".
+            keep_values: whether the unpacked weight is kept beside its codes.
+
+        Raises:
+            ValueError: when the weight or the input is not such that "int8" serves them.
+        """
+        self._values, self._product = None, None
+        self._execution, self._keeps_values = execution, keep_values
+        if execution == "reference":
+            if keep_values:
+                self.materialize()
+            return
+        inputs = InputPass(self.input_quantizer, self.transform, self.input_scale)
+        if execution == "int8":
+            self._product = IntegerProduct(self._weight, inputs)
+        else:
+            self._product = FloatProduct(self._weight, inputs, getattr(torch, execution))
+        if keep_values:
+            self._product.keep()
+
     def materialize(self) -> None:
         """Keep the weight's values as well as its codes: faster calls, for as much memory as before
         quantization.
@@ -89,7 +129,7 @@ class QuantLinear(nn.Module):
             `requantize`.
         """
         self.master_weight = nn.Parameter(self._weight.dequantize())
-        self._values = None
+        self.execute("reference")
         return self.master_weight
 
     def requantize(self) -> None:
@@ -109,8 +149,10 @@ class QuantLinear(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """(..., in_channels) -> (..., out_channels); `bias` replaces the layer's own."""
-        weight = self._current_weight()
         bias = self.bias if bias is None else bias
+        if self._product is not None and not (torch.is_grad_enabled() and x.requires_grad):
+            return self._product(x, bias)
+        weight = self._current_weight()
         return F.linear(self.inputs(x), weight.to(x.dtype), bias)
 
     def _current_weight(self) -> Tensor:
@@ -141,4 +183,6 @@ class QuantLinear(nn.Module):
             self.transform.to(device)
         if self._values is not None:
             self.materialize()
+        if self._product is not None:
+            self.execute(self._execution, keep_values=self._keeps_values)
         return self

@@ -45,6 +45,8 @@ from fpqvar_lab.quantization import (
 def find_recipe(source: str | Path | Recipe) -> Recipe:
     """A recipe by name, from a TOML file, or itself.
 
+    After a name, `-ue5m3` or `-e4m3` stands for the same recipe with scales in 8 bits.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: there is no such name; or as `read_recipe`.
@@ -53,9 +55,38 @@ def find_recipe(source: str | Path | Recipe) -> Recipe:
         return source
     if str(source) in RECIPES:
         return RECIPES[str(source)]
+    name, _, storage = str(source).rpartition("-")
+    if name in RECIPES and storage in _BYTES:
+        return with_byte_scales(RECIPES[name], _BYTES[storage])
     if Path(source).suffix == ".toml":
         return read_recipe(Path(source).read_text(encoding="utf-8"))
     raise ValueError(f"no recipe {str(source)!r}; there are {', '.join(RECIPES)}, or a .toml file")
+
+
+_BYTES = {dtype.value: dtype for dtype in (ScaleDtype.UE5M3, ScaleDtype.E4M3)}
+
+
+def with_byte_scales(recipe: Recipe, storage: ScaleDtype) -> Recipe:
+    """The same recipe with all scales of layers in a storage of 8 bits: UE5M3 or E4M3.
+
+    Products of such scales and levels of at most four significant bits are exact in bfloat16. The
+    cache of keys and values stays as it is. UE5M3 suits inputs better: E4M3's scale for the tensor
+    depends on all rows that are computed together.
+    """
+    layers = tuple(
+        (
+            pattern,
+            replace(
+                rule,
+                weight=replace(rule.weight, scale_dtype=storage),
+                input=replace(rule.input, scale_dtype=storage),
+            ),
+        )
+        for pattern, rule in recipe.layers
+    )
+    text = f"{recipe.description}; {storage.value.upper()} scales"
+    name = f"{recipe.name}-{storage.value}"
+    return replace(recipe, name=name, description=text, layers=layers)
 
 
 def uniform_recipe(
