@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `fpqvar-lab`; those of the process if None.
 
     Returns:
-        The exit code: 0, 2 after a mistake, 130 when interrupted.
+        0, or 2 after a mistake, or 130 when interrupted, for the shell.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:

@@ -22,7 +22,7 @@ class Product(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the weight as it is held: codes, scales, and values where they are kept."""
+        """Bytes of the weight as it is held, with scales, and with values where they are kept."""
         ...
 
     @property
