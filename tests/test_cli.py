@@ -7,13 +7,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from cyclopts import MissingArgumentError
 from PIL import Image
 
-from fpqvar_lab.cli import app, checks, main
+from fpqvar_lab import data
+from fpqvar_lab.cli import app, checks, main, options
+from fpqvar_lab.execution import EXECUTIONS
+from fpqvar_lab.method import quantize_model, save_quantized
+from fpqvar_lab.var import load_var
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,14 +49,14 @@ def test_help_shows_every_option_and_examples(command, capsys):
 
 OPTIONS = {
     "sample": "model weights vqvae labels rows seed cfg top-k top-p more-smooth steps zoom device "
-    "dtype out",
+    "dtype execution out",
     "train": "epochs batch-size learning-rate seed float32 fashion-mnist start-from outliers vqvae "
     "out",
     "quantize": "model weights vqvae recipe show pictures tokens seed batch-size spill fc1-factors "
     "qkv-factors device dtype out",
     "evaluate": "model weights vqvae recipes quantized reference test-pictures inception-weights "
     "samples pictures seed cfg top-k top-p batch-size shard keep-samples device dtype threads "
-    "workers scheduler refresh remeasure confirm out",
+    "execution workers scheduler refresh remeasure confirm out",
     "synth": "unit format lanes family verilog list all",
     "simulate": "model device recipe batch clock efficiency rows columns lanes arrays "
     "attention-macs hadamard-lanes quantizer-lanes special-lanes weight-buffer activation-buffer "
@@ -285,6 +289,23 @@ def test_sample_writes_the_same_picture_for_the_same_seed(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "folder" / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (5 * 30 + 2, 2 * 30 + 2)
+
+
+def test_a_quantized_file_is_executed_and_the_choice_is_said(tmp_path, capsys):
+    model, _ = quantize_model(load_var("mini"), "fp4-baseline", progress=False)
+    save_quantized(model, tmp_path / "fp4.safetensors")
+    vqvae = data.path("models/vqvae-mini.safetensors")
+    given = ["sample", "--weights", str(tmp_path / "fp4.safetensors"), "--vqvae", str(vqvae)]
+    for execution, said in (("reference", "reference"), ("auto", "on a CPU")):
+        out = ["--labels", "0-1", "--out", str(tmp_path / f"{execution}.png")]
+        assert main([*given, "--execution", execution, *out]) == 0
+        assert said in capsys.readouterr().err
+    assert main([*given, "--execution", "bfloat16", "--out", str(tmp_path / "a.png")]) == 2
+    assert "a recipe whose name ends in -ue5m3" in capsys.readouterr().err
+
+
+def test_the_executions_offered_are_the_packages():
+    assert get_args(options.Execution) == EXECUTIONS
 
 
 def test_steps_and_zoom_enlarge_the_grid(tmp_path):

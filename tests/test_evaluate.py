@@ -249,6 +249,15 @@ def test_a_quantized_model_is_a_row_like_its_recipe(whole, files, tmp_path):
     assert found["tiny-fp4"] == measured(read_results(whole))["fp4-baseline"]
 
 
+def test_quantized_layers_can_be_executed_otherwise_and_the_file_says_so(whole, files, tmp_path):
+    out = tmp_path / "tiny.json"
+    assert run(files, out, "--recipes", "fp4-baseline", "--execution", "float32") == 0
+    content, reference = read_results(out), read_results(whole)
+    assert content["settings"] == reference["settings"] | {"execution": "float32"}
+    found, expected = (x["rows"]["fp4-baseline"]["kl"]["value"] for x in (content, reference))
+    assert found == pytest.approx(expected, rel=0.05)
+
+
 def test_samples_can_be_kept(whole, files, tmp_path):
     kept = tmp_path / "kept"
     out = tmp_path / "tiny.json"

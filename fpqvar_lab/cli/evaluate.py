@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Group, Parameter
 
 from fpqvar_lab.cli.checks import usable, writable
-from fpqvar_lab.cli.options import Cluster, Computation, Count, Sampling, between
+from fpqvar_lab.cli.options import Cluster, Computation, Count, Execution, Sampling, between
 
 if TYPE_CHECKING:
     from fpqvar_lab.evaluation import CodecFile, Settings, Subject
@@ -52,6 +52,7 @@ class Scoring:
         batch_size: images at a time
         shard: samples stored at a time
         threads: of each process (default: torch's choice)
+        execution: of quantized layers: reference, or auto (what is fastest here)
         keep_samples: write the samples to this folder (.npz)
         refresh: measure again the rows whose arithmetic has changed since
         confirm: compute KL again (no samples) and record which rows still hold
@@ -62,6 +63,7 @@ class Scoring:
     batch_size: Count = 100
     shard: Count = 500
     threads: Annotated[int | None, between(1, 4096)] = None
+    execution: Execution = "reference"
     keep_samples: Annotated[Path | None, Parameter(metavar="FOLDER")] = None
     refresh: Annotated[bool, Parameter(name=("--refresh", "--remeasure"))] = False
     confirm: bool = False
@@ -199,5 +201,11 @@ def _settings(scoring: Scoring, sampling: Sampling, computation: Computation) ->
         scoring.shard,
         scoring.images,
         Guidance(sampling.cfg, sampling.top_k, sampling.top_p, sampling.seed),
-        ExecutionConfig(computation.device, computation.dtype, scoring.batch_size, scoring.threads),
+        ExecutionConfig(
+            computation.device,
+            computation.dtype,
+            scoring.batch_size,
+            scoring.threads,
+            scoring.execution,
+        ),
     )

@@ -1,12 +1,13 @@
 """The models that options name, loaded."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fpqvar_lab.cli.checks import usable
-from fpqvar_lab.cli.options import Computation, Source
+from fpqvar_lab.cli.options import Computation, Execution, Source
 from fpqvar_lab.method import is_quantized, load_quantized
 from fpqvar_lab.var import VAR, VQVAE, load_var, load_vqvae
 
@@ -24,16 +25,19 @@ def name_or_file(source: Source) -> str | Path:
     return source.weights or source.model or "mini"
 
 
-def load_models(source: Source, computation: Computation) -> tuple[VAR, VQVAE]:
-    """The model that was asked for and its VQVAE; a quantized one is known by its file."""
+def load_models(
+    source: Source, computation: Computation, execution: Execution
+) -> tuple[VAR, VQVAE]:
+    """The model that was asked for and its VQVAE; a quantized one is known by its file, and what
+    computes it is printed.
+    """
     found, dtype = name_or_file(source), getattr(torch, computation.dtype)
     device = usable(computation.device)
-    quantized = isinstance(found, Path) and is_quantized(found)
-    model = (
-        load_quantized(found, device=device).materialize().to(dtype)
-        if quantized
-        else load_var(found, dtype=dtype, device=device)
-    )
+    if isinstance(found, Path) and is_quantized(found):
+        quantized = load_quantized(found, device=device).to(dtype).prepare(execution)
+        print(f"quantized layers: {quantized.preparation}", file=sys.stderr)
+        return quantized, _vqvae(source, quantized, device)
+    model = load_var(found, dtype=dtype, device=device)
     return model, _vqvae(source, model, device)
 
 

@@ -71,6 +71,8 @@ Labels = Annotated[
     tuple[int, ...],
     Parameter(converter=parse_labels, n_tokens=1, metavar="LABELS", show_default="0-9"),
 ]
+Execution = Literal["auto", "reference", "float32", "bfloat16", "int8"]
+"""How quantized layers are computed; the values are `fpqvar_lab.execution.EXECUTIONS`."""
 CommandLine = Annotated[str, Parameter(parse=False)]
 """Filled in with the whole command line, for files that say how they were made."""
 

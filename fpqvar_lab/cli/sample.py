@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fpqvar_lab.cli.checks import writable
-from fpqvar_lab.cli.options import Computation, Labels, Sampling, Size, Source, between
+from fpqvar_lab.cli.options import Computation, Execution, Labels, Sampling, Size, Source, between
 
 
 def sample(
@@ -12,6 +12,7 @@ def sample(
     source: Source = Source(),
     sampling: Sampling = Sampling(),
     computation: Computation = Computation(),
+    execution: Execution = "auto",
     labels: Labels = tuple(range(10)),
     rows: Size = 1,
     more_smooth: bool = False,
@@ -25,6 +26,7 @@ def sample(
         source: which model
         sampling: how
         computation: where
+        execution: of a quantized model: auto (what is fastest here) or reference (step by step)
         labels: 0-9 or 1,3,7
         rows: images per label
         more_smooth: mix codes: prettier, not for scores
@@ -45,7 +47,7 @@ def sample(
     from fpqvar_lab.cli.models import load_models
     from fpqvar_lab.files import replacing
 
-    model, vqvae = load_models(source, computation)
+    model, vqvae = load_models(source, computation, execution)
     device = computation.device
     _, shown = var.sample(
         model,

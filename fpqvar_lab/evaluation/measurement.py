@@ -97,6 +97,7 @@ class Evaluation:
     def head(self) -> Content:
         """What all rows of a result file share."""
         subject, settings, images = self.subject, self.settings, self.subject.images
+        execution = settings.execution.execution
         return {
             "subject": {
                 "name": subject.name,
@@ -117,6 +118,8 @@ class Evaluation:
                 **asdict(settings.guidance),
                 "more_smooth": False,
                 "uint8": "rounded to nearest",
+                # Left out where it is what it always was, so that older files still fit.
+                **({} if execution == "reference" else {"execution": execution}),
             },
         }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from fpqvar_lab import var
+from fpqvar_lab.execution import Execution
 from fpqvar_lab.files import sha256
 from fpqvar_lab.method import load_quantized
 
@@ -59,12 +60,15 @@ class ExecutionConfig:
         dtype: The type of a checkpoint's weights and activations; a quantized model has its own.
         batch: The number of images that are processed together.
         threads: The number of threads of one process; None leaves torch's own choice.
+        execution: How quantized layers are computed, as for `QuantizedVAR.prepare`. What "auto"
+            chooses depends on the machine.
     """
 
     device: str = "cpu"
     dtype: str = "float32"
     batch: int = 100
     threads: int | None = None
+    execution: Execution = "reference"
 
     def prepare(self) -> None:
         """Set the number of threads of this process."""
@@ -82,7 +86,10 @@ def load_model(file: ModelFile, execution: ExecutionConfig) -> var.VAR:
     if sha256(file.path) != file.sha256:
         raise ValueError(f"{file.path}: another file than the evaluation began with")
     if file.quantized:
-        return load_quantized(file.path, device=execution.device).materialize(compile=True)
+        model = load_quantized(file.path, device=execution.device)
+        if execution.execution == "reference":
+            return model.materialize(compile=True)
+        return model.prepare(execution.execution)
     dtype = getattr(torch, execution.dtype)
     return var.load_var(file.path, device=execution.device, dtype=dtype)
 
