@@ -55,8 +55,11 @@ def quantize(
             --out d30-fp4.safetensors
         fpqvar-lab quantize --recipe fp4-fpqvar --show
     """
-    from fpqvar_lab.cli.models import load_original
+    import torch
+
+    from fpqvar_lab.cli.models import load_original, name_or_file
     from fpqvar_lab.method import calibrate_and_quantize, find_recipe, save_quantized
+    from fpqvar_lab.var import stored_dtype
 
     found = find_recipe(recipe)
     print(found.table())
@@ -77,7 +80,9 @@ def quantize(
         batch_size=batch_size,
         spill=spill,
     )
-    save_quantized(quantized, out, {"command": command_line})
+    stored = stored_dtype(name_or_file(source))
+    narrow = stored if stored in (torch.float16, torch.bfloat16) else None
+    save_quantized(quantized, out, {"command": command_line}, dtype=narrow)
     print(done.table())
     print(out)
 

@@ -18,21 +18,31 @@ from fpqvar_lab.method.linear import QuantLinear
 from fpqvar_lab.method.quantized_var import QuantizedVAR
 from fpqvar_lab.method.recipe import read_recipe
 from fpqvar_lab.quantization import Quantizer
-from fpqvar_lab.var import VARConfig, read_config, read_metadata, read_state
+from fpqvar_lab.var import AdaLN, HeldLinear, VARConfig, read_config, read_metadata, read_state
 
 _FORMAT = "fpqvar-lab quantized VAR 2"
+_ADALN_WEIGHT = "ada_lin.1.weight"
+_ALWAYS_FLOAT32 = ("input_scale", "transform.signs")  # whatever the model's dtype
 _READABLE = (_FORMAT, "fpqvar-lab quantized VAR 1")  # 1 is the first edition's
 
 
 def save_quantized(
-    model: QuantizedVAR, file: Path, metadata: Mapping[str, str] | None = None
+    model: QuantizedVAR,
+    file: Path,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a quantized model as safetensors: packed codes, scales, signs, and the recipe.
+
+    What is not quantized takes 16 bits where that loses nothing, as for all that a checkpoint of
+    16 bits held and that nothing was folded into; float32 elsewhere.
 
     Args:
         model: a model from `quantize_model` or `load_quantized`.
         file: the file to write, atomically.
         metadata: further strings to keep in the file.
+        dtype: float16 or bfloat16, to which all that is not quantized is rounded, where it fits.
     """
     inputs = {name: m.input_quantizer.to_text() for name, m in model.quantized_layers().items()}
     description = {
@@ -40,10 +50,32 @@ def save_quantized(
         "config": json.dumps(asdict(model.config)),
         "recipe": model.recipe.to_toml(),
         "inputs": json.dumps(inputs),
+        "dtype": str(model.class_emb.weight.dtype).removeprefix("torch."),
     }
-    state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    state = {
+        name: _to_store(name, tensor, dtype).contiguous().cpu()
+        for name, tensor in model.state_dict().items()
+    }
     with replacing(file) as partial:
         save_file(state, partial, {**(metadata or {}), **description})
+
+
+def _is_packed(name: str) -> bool:
+    """Whether a tensor is part of a packed weight, whose scales' dtype has a meaning."""
+    return name.rpartition(".")[2].startswith("weight_")
+
+
+def _to_store(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """A tensor in 16 bits, unless it is packed, loses something, or leaves their range."""
+    if tensor.dtype != torch.float32 or _is_packed(name):
+        return tensor
+    for narrow in (torch.float16, torch.bfloat16):
+        if torch.equal(tensor.to(narrow).float(), tensor):
+            return tensor.to(narrow)
+    if dtype is None or name.endswith(_ALWAYS_FLOAT32):
+        return tensor
+    rounded = tensor.to(dtype)
+    return rounded if torch.equal(rounded.isinf(), tensor.isinf()) else tensor
 
 
 def is_quantized(file: Path | str) -> bool:
@@ -77,7 +109,8 @@ def load_quantized(file: Path | str, *, device: str | torch.device = "cpu") -> Q
     with torch.device("meta"):
         model = QuantizedVAR(config, read_recipe(metadata["recipe"]))
     try:
-        _fill(model, state, json.loads(metadata["inputs"]))
+        dtype = getattr(torch, metadata["dtype"]) if "dtype" in metadata else None
+        _fill(model, state, json.loads(metadata["inputs"]), dtype)
     except KeyError as error:
         raise ValueError(f"{path}: key {error.args[0]} is missing") from error
     except RuntimeError as error:
@@ -85,15 +118,42 @@ def load_quantized(file: Path | str, *, device: str | torch.device = "cpu") -> Q
     return model.to(device).eval().requires_grad_(False)
 
 
-def _fill(model: QuantizedVAR, state: Mapping[str, Tensor], inputs: Mapping[str, str]) -> None:
-    """Give a model without memory its quantized layers and the tensors of a file."""
-    state = dict(state)
+def _fill(
+    model: QuantizedVAR,
+    state: Mapping[str, Tensor],
+    inputs: Mapping[str, str],
+    dtype: torch.dtype | None,
+) -> None:
+    """Give a model without memory its quantized layers and the tensors of a file.
+
+    Args:
+        model: the model.
+        state: the file's tensors.
+        inputs: the text of each quantized layer's input quantizer, by the layer's name.
+        dtype: of the model that was saved; None if its tensors are stored in it.
+    """
+    state = {name: _as_saved(name, tensor, dtype) for name, tensor in state.items()}
     for name, text in inputs.items():
         layer = QuantLinear.from_state(state, Quantizer.from_text(text), f"{name}.")
         model.set_submodule(name, layer)
         # Text inside the state may have been written otherwise, and then differs in length.
         state |= layer.state_dict(prefix=f"{name}.")
+    for name, module in list(model.named_modules()):
+        weight = state.get(f"{name}.1.weight")
+        if isinstance(module, AdaLN) and weight is not None and dtype not in (None, weight.dtype):
+            module[1] = HeldLinear(weight, state.get(f"{name}.1.bias"))
     model.load_state_dict(state, strict=True, assign=True)
+
+
+def _as_saved(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """A tensor in the dtype that it had in the model, but for packed weights and AdaLN's, which
+    stay as they are stored.
+    """
+    if dtype is None or not tensor.is_floating_point() or _is_packed(name):
+        return tensor
+    if name.endswith(_ADALN_WEIGHT):
+        return tensor
+    return tensor.to(torch.float32 if name.endswith(_ALWAYS_FLOAT32) else dtype)
 
 
 def load_factors(file: Path | str, layer: str = "ffn.fc1") -> dict[str, Tensor]:

@@ -10,13 +10,14 @@ from fpqvar_lab.var.checkpoint import (
     read_metadata,
     read_state,
     save_model,
+    stored_dtype,
 )
 from fpqvar_lab.var.classifier import Classifier, accuracy
 from fpqvar_lab.var.config import VARConfig, VQVAEConfig
 from fpqvar_lab.var.sampling import filter_top_k_top_p, sample, sample_tokens
 from fpqvar_lab.var.schedule import Schedule, warmup_cosine
 from fpqvar_lab.var.train import PlantedOutliers, fit, train_classifier, train_var, train_vqvae
-from fpqvar_lab.var.transformer import VAR, AdaLN, Block, Cache, KVCache
+from fpqvar_lab.var.transformer import VAR, AdaLN, Block, Cache, HeldLinear, KVCache
 from fpqvar_lab.var.vqvae import VQVAE
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Block",
     "Cache",
     "Classifier",
+    "HeldLinear",
     "KVCache",
     "PlantedOutliers",
     "Schedule",
@@ -43,6 +45,7 @@ __all__ = [
     "sample",
     "sample_tokens",
     "save_model",
+    "stored_dtype",
     "train_classifier",
     "train_var",
     "train_vqvae",

@@ -6,7 +6,7 @@ Every failure is one `ValueError` or `FileNotFoundError` that names file, key, f
 import dataclasses
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,26 +52,85 @@ def read_state(file: Path) -> dict[str, Tensor]:
     return state
 
 
+class _TensorFile(Mapping[str, Tensor]):
+    """The tensors of a safetensors file, each read when it is asked for and not kept."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        with safe_open(file, "pt") as f:
+            keys = f.keys()
+            self._shapes = {key: torch.Size(f.get_slice(key).get_shape()) for key in keys}
+
+    def __getitem__(self, key: str) -> Tensor:
+        if key not in self._shapes:
+            raise KeyError(key)
+        with safe_open(self._file, "pt") as f:
+            return f.get_tensor(key).clone()  # of the file, which is closed, nothing stays mapped
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def shape(self, key: str) -> torch.Size:
+        """A tensor's shape, without reading it."""
+        return self._shapes[key]
+
+
+def _open_state(file: Path) -> Mapping[str, Tensor]:
+    """As `read_state`, but a safetensors file's tensors are read one by one when asked for."""
+    if file.suffix != ".safetensors" or not file.is_file():
+        return read_state(file)
+    try:
+        return _TensorFile(file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: truncated or damaged ({error})") from error
+
+
+def stored_dtype(source: str | Path) -> torch.dtype:
+    """The dtype in which a checkpoint, or a model that comes with the data, keeps its weights.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_var`.
+    """
+    file = _mini_file(f"var-{source}") if source in MINI_VARS else Path(source)
+    state = _open_state(file)
+    if "head.weight" not in state:
+        raise ValueError(f"{file}: key head.weight is missing; not a VAR checkpoint")
+    return state["head.weight"].dtype
+
+
 def read_metadata(file: Path) -> dict[str, str]:
     """The strings stored beside the tensors of a safetensors file."""
     with safe_open(file, "pt") as f:
         return f.metadata() or {}
 
 
-def _load_into(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+def _check_fit(model: nn.Module, state: Mapping[str, Tensor], file: Path) -> None:
     expected = model.state_dict()
     for key in expected.keys() - state.keys():
         raise ValueError(f"{file}: key {key} is missing ({tuple(expected[key].shape)} expected)")
     for key in state.keys() - expected.keys():
         raise ValueError(f"{file}: surplus key {key} {tuple(state[key].shape)}")
     for key, value in expected.items():
-        if state[key].shape != value.shape:
-            found, wanted = tuple(state[key].shape), tuple(value.shape)
+        shape = state.shape(key) if isinstance(state, _TensorFile) else state[key].shape
+        if shape != value.shape:
+            found, wanted = tuple(shape), tuple(value.shape)
             raise ValueError(f"{file}: key {key} has shape {found}, expected {wanted}")
-    model.load_state_dict(state, strict=True, assign=True)
 
 
-def _guess_var_config(state: dict[str, Tensor], file: Path) -> VARConfig:
+def _assign(model: nn.Module, key: str, tensor: Tensor) -> None:
+    """Put a tensor in the place of a parameter or buffer."""
+    owner, _, name = key.rpartition(".")
+    module = model.get_submodule(owner)
+    if name in module._parameters:
+        module._parameters[name] = nn.Parameter(tensor, requires_grad=False)
+    else:
+        module._buffers[name] = tensor
+
+
+def _guess_var_config(state: Mapping[str, Tensor], file: Path) -> VARConfig:
     """The shape of a public checkpoint, read off its tensors."""
     try:
         width, code_channels = state["word_embed.weight"].shape
@@ -151,7 +210,7 @@ def load_var(
         FileNotFoundError, ValueError: naming file, key, found and expected.
     """
     file = _mini_file(f"var-{source}") if source in MINI_VARS else Path(source)
-    state = read_state(file)
+    state = _open_state(file)
     config = config or read_config(file, VARConfig) or _guess_var_config(state, file)
     return _ready(lambda: VAR(config), state, file, dtype, device)
 
@@ -180,7 +239,7 @@ def load_vqvae(
         FileNotFoundError, ValueError: naming file, key, found and expected.
     """
     file = _mini_file("vqvae-mini") if source == "mini" else Path(source)
-    state = read_state(file)
+    state = _open_state(file)
     config = config or read_config(file, VQVAEConfig) or _public_vqvae_config(patch_sizes)
     if patch_sizes not in (None, config.patch_sizes):
         raise ValueError(f"{file}: its patch sizes are {config.patch_sizes}, not {patch_sizes}")
@@ -190,19 +249,24 @@ def load_vqvae(
 def load_classifier(source: str | Path = "mini") -> Classifier:
     """The Fashion-MNIST classifier, in evaluation mode."""
     file = _mini_file("classifier-mini") if source == "mini" else Path(source)
-    return _ready(Classifier, read_state(file), file, torch.float32, "cpu")
+    return _ready(Classifier, _open_state(file), file, torch.float32, "cpu")
 
 
 def _ready(
     build: Callable[[], Model],
-    state: dict[str, Tensor],
+    state: Mapping[str, Tensor],
     file: Path,
     dtype: torch.dtype,
     device: str | torch.device,
 ) -> Model:
     with torch.device("meta"):  # a large model must not be filled with random numbers first
         model = build()
-    _load_into(model, state, file)
+    _check_fit(model, state, file)
+    # One by one: never are a file's tensors and their converted copies all in memory.
+    for key in model.state_dict():
+        tensor = state[key]
+        target = dtype if tensor.is_floating_point() else tensor.dtype
+        _assign(model, key, tensor.to(device=device, dtype=target))
     return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 

@@ -5,7 +5,7 @@ strict=True; buffers that are constants of the shape (`lvl_1L`, `attn_bias_for_m
 `zero_k_bias`) are kept for the same reason. Source: arXiv 2404.02905, section 3.3, and its code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
 from typing import Protocol, cast
@@ -97,6 +97,35 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))
+
+
+class HeldLinear(nn.Linear):
+    """A linear layer whose weight stays in the dtype in which it is held; each call converts it.
+
+    For layers that run once per image and hold a third of a model, as AdaLN's do.
+
+    Args:
+        weight: (out_features, in_features), in the dtype to be kept.
+        bias: (out_features,), which follows the model's dtype; or None.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        out_features, in_features = weight.shape
+        with torch.device("meta"):
+            super().__init__(in_features, out_features, bias is not None)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        if bias is not None:
+            self.bias = nn.Parameter(bias, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype), self.bias)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "HeldLinear":
+        if self.bias is not None:
+            self.bias.data = fn(self.bias.data)
+        device = fn(torch.empty(0, device=self.weight.device)).device
+        self.weight.data = self.weight.data.to(device)
+        return self
 
 
 class AdaLN(nn.Sequential):
