@@ -51,7 +51,7 @@ def _logits(var: VAR, x: Tensor, condition: Tensor, past: dict) -> Tensor:
 def sample(
     var: VAR, vqvae: VQVAE, labels: Tensor, generator: torch.Generator, cfg: float = 1.5
 ) -> Tensor:
-    """Images (batch, channels, side, side) in [0, 1], all codes allowed; own AdaLN a block only."""
+    """Images (batch, channels, side, side) in [0, 1], all codes allowed; AdaLN per block only."""
     batch, sizes = len(labels), var.config.patch_sizes
     labels = torch.cat((labels, torch.full_like(labels, var.config.classes)))
     condition = var.class_emb(labels)

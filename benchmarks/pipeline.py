@@ -1,8 +1,8 @@
 """How fast images are simulated: python benchmarks/pipeline.py [--rounds 5]
 
-Tasks (events) a second and seconds an image, for each public model and both levels on and off.
+Tasks (events) per second and seconds per image, for each public model and both levels on and off.
 Rounds run every case in turn; the table gives medians of CPU time, on one core. Beside it, the
-simulated images a second, which do not depend on the machine.
+simulated images per second, which do not depend on the machine.
 """
 
 import argparse

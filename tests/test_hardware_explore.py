@@ -169,7 +169,7 @@ def test_recipes_that_no_matrix_unit_serves_are_refused(recipe, message):
 
 
 def test_lightmamba_s_products_are_the_published_cycles():
-    """Oracle: 40.2 M cycles a token on 8 x 8 multipliers (the authors' README)."""
+    """Oracle: 40.2 M cycles per token on 8 x 8 multipliers (the authors' README)."""
     run = simulate(token(), DESIGN, memory_bytes_per_s=memory_rate(VCK190.sustained()))
     assert run.busy[Unit.MATRIX] == Mamba2().macs / 64
     assert round(Mamba2().macs / 64 / 1e6, 1) == 40.2

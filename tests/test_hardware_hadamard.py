@@ -97,7 +97,7 @@ def test_applied_twice_it_is_the_input_times_the_points(numbers):
 
 
 def test_the_paper_s_group_in_the_compiled_simulator():
-    """128 points, 2 a cycle, 12 bits, 500 groups without a pause."""
+    """128 points, 2 per cycle, 12 bits, 500 groups without a pause."""
     unit = HadamardUnit(128, 2, 12, random_signs(128))
     groups = np.random.default_rng(3).integers(-2048, 2048, (500, 128))
     beats = groups.reshape(-1, 2)

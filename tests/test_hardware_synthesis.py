@@ -284,7 +284,7 @@ def test_exported_verilog_passes_verilator_s_checks(tmp_path):
 
 @pytest.mark.slow
 def test_the_compiled_simulator_is_fast():
-    """A tile's column, 16 lanes; more than a million cycles a second on an idle machine."""
+    """A tile's column, 16 lanes; more than a million cycles per second on an idle machine."""
     import time
 
     compiled = CompiledUnit(DotProduct(lane_for(E2M1), 16))

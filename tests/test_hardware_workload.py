@@ -49,7 +49,7 @@ def test_macs_are_those_of_the_closed_counts(preset, guidance):
 
 
 def test_d30_with_guidance_costs_what_the_arithmetic_on_paper_says():
-    """Oracle: 12 C^2 weights a block, 680 tokens, two rows an image; attention 2 n m C."""
+    """Oracle: 12 C^2 weights per block, 680 tokens, two rows per image; attention 2 n m C."""
     macs = macs_by_kind(workload(D30, "fp16"))
     assert macs[Kind.LINEAR] == 12 * 1920**2 * 30 * 680 * 2
     assert round(macs[Kind.LINEAR] / 1e9, 1) == 1804.9
@@ -69,7 +69,7 @@ def test_macs_are_those_that_torch_counts_on_the_running_model():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_unquantized_bytes_are_those_of_the_closed_counts(preset):
-    """Oracle: `var.operations`, 2 bytes an element; a step's own keys and values do not move."""
+    """Oracle: `var.operations`, 2 bytes per element; a step's own keys and values do not move."""
     config = VARConfig.preset(preset)
     ops, counts = workload(config, "fp16"), transformer_operations(config)
     assert sum(op.weight_bytes for op in ops) == 2 * total(counts, "parameters")

@@ -31,7 +31,7 @@ D30 = VARConfig.preset("d30")
 
 
 def test_d30_with_guidance_costs_what_the_arithmetic_on_paper_says():
-    # Oracle: 12 C^2 weights a block, 680 tokens, two rows an image, written out independently.
+    # Oracle: 12 C^2 weights per block, 680 tokens, two rows per image, written out independently.
     macs = by_layer(transformer_operations(D30))
     width, depth, tokens, rows = 1920, 30, 680, 2
     linear = sum(macs[layer] for layer in QUANTIZED_LAYERS)
@@ -54,7 +54,7 @@ def test_d30_streams_the_published_weight_bytes_in_a_step(precision, megabytes):
 
 
 def test_d30_six_bit_cache_is_full_at_122_megabytes():
-    # Oracle: 30 blocks, keys and values, 680 tokens, two rows, 6.25 bits an element.
+    # Oracle: 30 blocks, keys and values, 680 tokens, two rows, 6.25 bits per element.
     last = select(transformer_operations(D30), layer="attention", step=9)[0]
     assert last.cache_read == 30 * 2 * 680 * 2 * 1920
     assert last.cache_read * W4A4KV6.cache / 8 / 1e6 == pytest.approx(122.4, abs=0.05)

@@ -27,7 +27,7 @@ class Ratio:
 
     Args:
         speed: ours over its.
-        energy: its joules an image over ours.
+        energy: its joules per image over ours.
         colour: a key of `COLOURS`.
     """
 
@@ -109,7 +109,7 @@ def terms(values: Mapping[str, Interval], total: Interval) -> Figure:
 
 @dataclass(frozen=True)
 class Mark:
-    """One design: its speed, where its energy an image lies, its name and colour."""
+    """One design: its speed, where its energy per image lies, its name and colour."""
 
     images_per_second: float
     joules: Interval
@@ -118,11 +118,11 @@ class Mark:
 
 
 def designs(marks: Sequence[Mark], lines: Mapping[str, float]) -> Figure:
-    """A row for each design: its speed as a dot, its joules an image from least to most as a bar.
+    """A row for each design: its speed as a dot, its joules per image from least to most as a bar.
 
     Args:
         marks: the designs, from top to bottom.
-        lines: name -> images a second, drawn through all rows.
+        lines: name -> images per second, drawn through all rows.
     """
     size = (WIDTH, 0.36 * len(marks) + 1.2)
     figure, axes = plt.subplots(1, 2, figsize=size, sharey=True)

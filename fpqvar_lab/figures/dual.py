@@ -71,7 +71,7 @@ def group_levels(
 
 
 def code_shares(shares: Mapping[str, Sequence[float]], colours: Mapping[str, str]) -> Figure:
-    """How often each code is used: one panel a format, one bar a level, on a logarithmic scale.
+    """How often each code is used: one panel per format, one bar per level, on a logarithmic scale.
 
     Args:
         shares: name -> per cent of the values on level -7, ..., 0, ..., 7.
@@ -99,10 +99,10 @@ def ratio_dots(
     xlabel: str,
     reference: Mapping[str, float] | None = None,
 ) -> Figure:
-    """One row a candidate, one dot a block; the mean over the blocks is written.
+    """One row per candidate, one dot per block; the mean over the blocks is written.
 
     Args:
-        values: name -> one value a block.
+        values: name -> one value per block.
         colours: name -> key of `COLOURS`.
         xlabel: what is measured, with its unit.
         reference: name -> a value drawn as a cross, such as that of a Gaussian.

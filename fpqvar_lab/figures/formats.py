@@ -24,7 +24,7 @@ _LEAST_BITS_APART = 0.2
 
 
 def number_lines(rows: Mapping[str, Sequence[float]], families: Mapping[str, str]) -> Figure:
-    """One line a format, with a mark at each level, all stretched to one width.
+    """One line per format, with a mark at each level, all stretched to one width.
 
     Args:
         rows: name -> levels, ascending.
@@ -88,7 +88,7 @@ def errors_against_bits(
     families: Mapping[str, str],
     named: Sequence[str],
 ) -> Figure:
-    """Error against stored bits a value, one panel a tensor, one curve a series.
+    """Error against stored bits per value, one panel per tensor, one curve per series.
 
     Args:
         panels: title -> series -> point's name -> (bits for each value, error).

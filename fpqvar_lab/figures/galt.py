@@ -16,7 +16,7 @@ from torch import Tensor
 from fpqvar_lab.figures.style import COLOURS, FAINT, INK, LAYER_COLOURS, WIDTH, finish
 
 Blocks = Sequence[float]
-"""One number a block."""
+"""One number per block."""
 
 # Colour and marker of each way to compute a layer.
 METHODS = {
@@ -60,7 +60,7 @@ def tangents(
 
 
 def learning_curves(histories: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
-    """Error against epoch, as a share of the error before learning; a panel a layer, a line a
+    """Error against epoch, as a share of the error before learning; a panel per layer, a line per
     block, dark for the first; a dot at the iterate that is kept.
 
     Args:
@@ -126,7 +126,7 @@ def balance(
     Args:
         pairs: layer -> balanced and learned factors, each (blocks, channels).
         planted: (channels,) bool.
-        gains: model -> layer -> one (predicted, measured) ratio of errors a block. The first
+        gains: model -> layer -> one (predicted, measured) ratio of errors per block. The first
             model's dots are open, the second's filled.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.3))
@@ -157,7 +157,7 @@ def balance(
 
 
 def method_errors(errors: Mapping[str, Mapping[str, Mapping[str, Blocks]]]) -> Figure:
-    """The error of each method in each block: a row a model, a column a layer.
+    """The error of each method in each block: a row per model, a column per layer.
 
     Args:
         errors: model -> layer -> method, a key of `METHODS` -> its error in each block.
@@ -190,10 +190,10 @@ def method_errors(errors: Mapping[str, Mapping[str, Mapping[str, Blocks]]]) -> F
 def error_ratios(
     ratios: Mapping[str, Mapping[str, Blocks]], colours: Mapping[str, str], ylabel: str
 ) -> Figure:
-    """Ratios as stems from a line at one: a panel a layer, a stem for each name in every block.
+    """Ratios as stems from a line at one: a panel per layer, a stem for each name in every block.
 
     Args:
-        ratios: layer -> name -> one ratio a block.
+        ratios: layer -> name -> one ratio per block.
         colours: name -> key of `COLOURS`.
         ylabel: what is divided by what.
     """

@@ -64,7 +64,7 @@ def rounding_staircase(
 
 
 def table_contents(rows: Mapping[str, Sequence[Sequence[int]]], notes: Sequence[str]) -> Figure:
-    """What lookup tables hold: for each a strip of cells, dark for 1, one row a note.
+    """What lookup tables hold: for each a strip of cells, dark for 1, one row per note.
 
     Args:
         rows: name of an output bit -> for each of the notes the bits over the addresses.

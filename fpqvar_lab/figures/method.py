@@ -93,7 +93,7 @@ def by_block_and_step(
     """A panel for each name, a line for each step over the blocks, dark for the first step.
 
     Args:
-        values: name -> block -> one value a step.
+        values: name -> block -> one value per step.
         ylabel: what the values are.
         legend: whether the colours of the steps are explained.
     """
@@ -118,10 +118,10 @@ def by_block_and_step(
 def cache_growth(
     megabytes: Mapping[str, Sequence[float]], colours: Mapping[str, str], tokens: Sequence[int]
 ) -> Figure:
-    """What a cache holds after each step, a line a format, its last value written.
+    """What a cache holds after each step, a line per format, its last value written.
 
     Args:
-        megabytes: name -> one size a step.
+        megabytes: name -> one size per step.
         colours: name -> key of `COLOURS`.
         tokens: that each step adds.
     """
@@ -209,7 +209,7 @@ def stacked_steps(
     """Stacked bars over the steps, a panel each, all on one axis.
 
     Args:
-        panels: title -> part -> one height a step.
+        panels: title -> part -> one height per step.
         colours: part -> key of `COLOURS`.
         tokens: of each step.
         ylabel: what the heights are.

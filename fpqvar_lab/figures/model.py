@@ -114,7 +114,7 @@ def attention_mask(allowed: Tensor, patch_sizes: Sequence[int]) -> Figure:
 
 
 def stacked_shares(table: Mapping[str, Mapping[str, float]], xlabel: str) -> Figure:
-    """One bar a row, of length 100 %, split by layer; shares above 4 % are written.
+    """One bar per row, of length 100 %, split by layer; shares above 4 % are written.
 
     Args:
         table: for each row's name the value of each layer; layers not in `LAYER_COLOURS` are
@@ -150,7 +150,7 @@ def step_bars(
     """Bars side by side for each step, one colour for each named series.
 
     Args:
-        values: name -> one height a step.
+        values: name -> one height per step.
         ylabel: what is measured, with its unit.
         colours: name -> key of `COLOURS`.
         tokens: tokens of each step, written below it.
@@ -191,7 +191,7 @@ def roofline(
     Args:
         devices: name -> (peak in MAC/s, bandwidth in byte/s).
         colours: name of the device -> key of `COLOURS`.
-        points: name -> arithmetic intensity (MAC a byte) of each step, drawn as a rug of dots.
+        points: name -> arithmetic intensity (MAC per byte) of each step, drawn as a rug of dots.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 4.0))
     every = [value for values in points.values() for value in values]

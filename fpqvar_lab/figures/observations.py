@@ -19,10 +19,10 @@ MARKERS = {"mat_qkv": "o", "proj": "s", "fc1": "D", "fc2": "^"}
 
 
 def density_panels(layers: Mapping[str, Sequence[Tensor]], reach: float = 6.0) -> Figure:
-    """One panel a layer: the density of its values, as the band over its blocks, beside a Gaussian.
+    """One panel per layer: density of its values, as the band over its blocks, and a Gaussian.
 
     Args:
-        layers: layer -> one tensor a block, any shape.
+        layers: layer -> one tensor per block, any shape.
         reach: the axis ends at this many times the root mean square, on both sides.
     """
     edges = np.linspace(-reach, reach, 121)
@@ -43,7 +43,7 @@ def density_panels(layers: Mapping[str, Sequence[Tensor]], reach: float = 6.0) -
 
 
 def share_scatter(layers: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
-    """One point a block: the share of values below zero against the share of the range there.
+    """One point per block: the share of values below zero against the share of the range there.
 
     Args:
         layers: layer -> (per cent of the values, per cent of the range) of each block.
@@ -66,7 +66,7 @@ def share_scatter(layers: Mapping[str, Sequence[tuple[float, float]]]) -> Figure
 
 
 def level_bars(layers: Mapping[str, Sequence[float]]) -> Figure:
-    """One panel a layer: how often each level of a grid is used, on a logarithmic scale.
+    """One panel per layer: how often each level of a grid is used, on a logarithmic scale.
 
     Args:
         layers: layer -> per cent of the values on each level, lowest level first.
@@ -89,7 +89,7 @@ def block_panels(measures: Mapping[str, Mapping[str, Sequence[float]]]) -> Figur
     """One panel a measure: a line for each layer over the blocks.
 
     Args:
-        measures: name with its unit -> layer -> one value a block.
+        measures: name with its unit -> layer -> one value per block.
     """
     size = (WIDTH, 2.9)
     figure, axes = plt.subplots(1, len(measures), figsize=size, squeeze=False)
@@ -112,7 +112,7 @@ def block_panels(measures: Mapping[str, Mapping[str, Sequence[float]]]) -> Figur
 
 
 def level_strips(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Where levels lie: one panel a layer, one row of dots a grid, the last in the layer's colour.
+    """Where levels lie: one panel per layer, a row of dots per grid, the last in its colour.
 
     Args:
         panels: layer -> name of the grid -> its levels, in units of the group's largest magnitude.
@@ -201,10 +201,10 @@ def channel_maps(models: Mapping[str, Mapping[str, Tensor]], columns: int = 128)
 def step_bands(
     models: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], ylabel: str
 ) -> Figure:
-    """One panel a model: for each layer the mean over the blocks at each step, and the first block.
+    """One panel per model: by layer the mean over the blocks at each step, and the first block.
 
     Args:
-        models: model -> layer -> block -> one value a step.
+        models: model -> layer -> block -> one value per step.
         ylabel: what is measured, with its unit; the axis is logarithmic.
     """
     figure, axes = plt.subplots(1, len(models), figsize=(WIDTH, 3.3), sharey=True, squeeze=False)
@@ -247,10 +247,10 @@ def overlap_matrices(models: Mapping[str, Mapping[str, Tensor]]) -> Figure:
 
 
 def scaling_dots(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str) -> Figure:
-    """One panel a layer and model, one row a way of scaling, one dot a block; the mean is written.
+    """One panel per layer and model, a row per way of scaling, a dot per block and the mean.
 
     Args:
-        panels: name -> way of scaling -> one value a block.
+        panels: name -> way of scaling -> one value per block.
         xlabel: what is measured, with its unit.
     """
     ways = len(next(iter(panels.values())))

@@ -19,7 +19,7 @@ def outlier_explorer(models: Mapping[str, Mapping[str, Tensor]], top: int = 8) -
     """Channel magnitudes at one step, chosen with a slider, for a model, layer and block chosen
     with buttons and lists; the top channels of the step are marked, and those of the step before.
 
-    Magnitudes are stored as bytes on a logarithmic scale from 2^-4 to 2^7, 1.5 % a step of it.
+    Magnitudes are stored as bytes on a logarithmic scale from 2^-4 to 2^7, 1.5 % per step of it.
 
     Args:
         models: model -> layer -> (blocks, steps, channels), magnitude over the median channel's of

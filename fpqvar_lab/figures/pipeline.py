@@ -102,7 +102,7 @@ def timelines(
 
     Args:
         panels: title -> bars.
-        clock_hz: cycles a second.
+        clock_hz: cycles per second.
         units: which are drawn, from the top.
         height: of a panel, in inches.
     """
@@ -194,8 +194,8 @@ def step_roofline(
     Args:
         peak: MAC/s.
         bandwidth: byte/s.
-        points: series -> (MAC a byte, MAC/s) for each step; the first series is drawn filled.
-        single: name, MAC a byte and MAC/s of one more point.
+        points: series -> (MAC per byte, MAC/s) for each step; the first series is drawn filled.
+        single: name, MAC per byte and MAC/s of one more point.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 3.9))
     reach = np.geomspace(1, 3e3, 200)
@@ -242,7 +242,7 @@ def lane_curves(
     """Small panels side by side: time against a unit's size.
 
     Args:
-        curves: unit -> elements or MAC a cycle -> value.
+        curves: unit -> elements or MAC per cycle -> value.
         chosen: unit -> the size of the page's design, marked.
         ylabel: what the value is.
     """

@@ -129,7 +129,7 @@ def noise(
 
 
 def memory(rows: Mapping[str, Mapping[str, float]], limits: Mapping[str, float]) -> Figure:
-    """What fills a memory, a stacked bar a row.
+    """What fills a memory, a stacked bar per row.
 
     Args:
         rows: name -> part (a key of `PARTS`) -> GB.

@@ -96,7 +96,7 @@ def fabric() -> Figure:
 
 
 def quantizer_ways() -> Figure:
-    """The two quantizers as chains of stages, with what passes once a group and what every beat."""
+    """The two quantizers as chains of stages: what passes once per group and what every beat."""
     boxes = [
         Box("store,\nfind peak", (1.6, 5.65), (1.7, 2.5), "quality"),
         Box("divide\n$\\Delta$ = peak / 6", (4.7, 6.4), (1.8, 1.0), "arithmetic"),

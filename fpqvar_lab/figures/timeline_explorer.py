@@ -24,7 +24,7 @@ def timeline_explorer(
     Args:
         views: view, such as a step -> "both levels", "fine level only", "coarse level only" and
             "neither" -> bars.
-        clock_hz: cycles a second.
+        clock_hz: cycles per second.
 
     Raises:
         ValueError: when a view lacks one of the four.

@@ -54,8 +54,8 @@ def waveform(
     """Signals over clock cycles: wires as lines, words as lanes with their value.
 
     Args:
-        waves: label -> one value a cycle. Numbers 0 and 1 draw a wire; texts a word; None is a word
-            that does not count.
+        waves: label -> one value per cycle. Numbers 0 and 1 draw a wire; texts a word; None is
+            a word that does not count.
         shaded: spans of cycles, first and one after the last, drawn on a tinted ground.
     """
     cycles = len(next(iter(waves.values())))

@@ -21,7 +21,7 @@ MODEL_MARKERS = {"mini": "o", "mini-outlier": "^"}
 
 
 def before_and_after(cases: Mapping[str, tuple[Tensor, Tensor]], titles: Sequence[str]) -> Figure:
-    """One row a case: a group's values by channel on the left, their transform on the right.
+    """One row per case: a group's values by channel on the left, their transform on the right.
 
     Args:
         cases: name -> two vectors (n,).
@@ -51,7 +51,7 @@ def errors_by_block(
     """A panel for each model (row) and layer (column), a mark for each block and method.
 
     Args:
-        errors: (model, layer) -> method of `METHODS` -> one error a block.
+        errors: (model, layer) -> method of `METHODS` -> one error per block.
         ylabel: what the errors are, with their unit.
     """
     models = list(dict.fromkeys(model for model, _ in errors))
@@ -108,7 +108,7 @@ def by_group_size(
     """One curve for each model and layer over the order of the transform.
 
     Args:
-        curves: (model, layer) -> one value a size.
+        curves: (model, layer) -> one value per size.
         sizes: powers of two; 1 is no transform.
         ylabel: what the values are.
     """
@@ -137,7 +137,7 @@ def seed_strips(ratios: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str
     """A panel for each model, a row for each layer, a dot for each seed, the mean written.
 
     Args:
-        ratios: model -> layer -> one value a seed.
+        ratios: model -> layer -> one value per seed.
         xlabel: what the values are.
     """
     rows = max(len(layers) for layers in ratios.values())

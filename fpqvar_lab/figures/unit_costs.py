@@ -108,7 +108,7 @@ def table_growth(
 
 
 def format_costs(costs: Mapping[str, tuple[float, float]], families: Mapping[str, str]) -> Figure:
-    """Two bars a format: the multiplier alone (pale), and a MAC of a dot product.
+    """Two bars per format: the multiplier alone (pale), and a MAC of a dot product.
 
     Args:
         costs: name -> (LUTs of the multiplier, LUTs for each MAC).
@@ -137,7 +137,7 @@ def accuracy_against_cost(
     line: Sequence[str],
     labels: tuple[str, str],
 ) -> Figure:
-    """A point a format: accuracy over cost, with a line through the formats of one kind.
+    """A point per format: accuracy over cost, with a line through the formats of one kind.
 
     Args:
         panels: title -> format -> (cost, accuracy).

@@ -122,12 +122,12 @@ def cost_by_rate(
     needed: float,
     model: Sequence[float],
 ) -> Figure:
-    """Lookup tables over elements a cycle, on logarithmic axes.
+    """Lookup tables over elements per cycle, on logarithmic axes.
 
     Args:
-        rates: elements a cycle.
+        rates: elements per cycle.
         costs: "logic" and "delays" -> lookup tables at each rate.
-        needed: elements a cycle that an accelerator asks for, a dashed line.
+        needed: elements per cycle that an accelerator asks for, a dashed line.
         model: an estimate at each rate, a thin line.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 3.1))
@@ -211,7 +211,7 @@ def matrix_tile(rows: int, columns: int) -> Figure:
 
 
 def lut_bars(values: Mapping[str, Mapping[int, float]], colours: Mapping[str, str]) -> Figure:
-    """Lookup tables for each product a cycle, one bar for each count of lanes.
+    """Lookup tables for each product per cycle, one bar for each count of lanes.
 
     Args:
         values: format -> lanes -> LUT/MAC.
@@ -262,7 +262,7 @@ def tile_timeline(stages: Mapping[str, Sequence[tuple[int, int, int]]], groups: 
 
 
 def stacked_parts(parts: Mapping[str, Mapping[str, float]], xlabel: str) -> Figure:
-    """One bar a design, split by what it is made of; parts above 2 are written, and the whole.
+    """One bar per design, split by what it is made of; parts above 2 are written, and the whole.
 
     Args:
         parts: design -> part -> length; the parts' names are those of the first design, or more.

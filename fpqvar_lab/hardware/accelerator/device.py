@@ -61,7 +61,7 @@ class FPGA:
         dsp: multiplier blocks.
         bram: block memories of `BRAM_BITS`.
         uram: large block memories of `URAM_BITS`.
-        dsp_int8: INT8 products a cycle in one multiplier block.
+        dsp_int8: INT8 products per cycle in one multiplier block.
         memory: external memory's peak bandwidth.
         dram: the kind of that memory, a key of `cost.DRAM_ENERGY`.
         clock: a clock that a published design reached on the device.
@@ -82,7 +82,7 @@ class FPGA:
     static: Range
 
     def sustained(self, efficiency: float = 0.8) -> float:
-        """Bytes a second that long bursts get out of the memory.
+        """Bytes per second that long bursts get out of the memory.
 
         Args:
             efficiency: the share of the peak; 0.8 is an assumption.
@@ -97,7 +97,7 @@ class Processor:
     Args:
         name: for the command line.
         title: for people.
-        peak: multiplications with accumulation a second, in `precision`.
+        peak: multiplications with accumulation per second, in `precision`.
         precision: of the peak.
         memory: peak bandwidth.
         power: drawn by the whole card or socket while it works.

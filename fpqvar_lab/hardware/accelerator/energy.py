@@ -29,7 +29,7 @@ class Published:
         lut: that it takes.
         clock_hz: its clock.
         watts: that it draws.
-        operations: additions and multiplications a second.
+        operations: additions and multiplications per second.
         images: a second.
     """
 

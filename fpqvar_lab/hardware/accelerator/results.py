@@ -100,7 +100,7 @@ def variations(point: Point, problem: Problem) -> Iterator[tuple[str, str, Desig
 
 
 def with_decoder(point: Point, problem: Problem) -> float:
-    """Images a second when the VQVAE's decoder runs in the attention array, after each batch."""
+    """Images per second when the VQVAE's decoder runs in the attention array, after each batch."""
     codec = VQVAEConfig.preset("ch160v4096z32")
     macs = operations.total(operations.vqvae_operations(codec, problem.batch))
     decoding = macs / (point.design.attention_macs * point.design.clock_hz)

@@ -14,7 +14,7 @@ from fpqvar_lab.hardware.rtl.unit import Unit
 class HadamardUnit(Unit):
     """Sylvester's Hadamard matrix times signed integers, after a flip of their signs.
 
-    Streams: `i` (in, `lanes` consecutive numbers per beat), `o` (out, the same count a beat). The
+    Streams: `i` (in, `lanes` consecutive numbers per beat), `o` (out, the same count per beat). The
     result is exact and not divided by sqrt(points), a factor that belongs into the scale: each
     stage makes the word one bit longer, and flipping the most negative number adds another bit.
 

@@ -94,7 +94,7 @@ class CompiledUnit:
 
 
 def run_beats(unit: Unit, beats: NDArray, width: int) -> Words:
-    """The payloads that leave a unit's stream `o`, one row of words a beat.
+    """The payloads that leave a unit's stream `o`, one row of words per beat.
 
     The beats enter `i` without a pause, so the unit has to keep up; the receiver is always ready.
 
