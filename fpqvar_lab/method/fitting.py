@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fpqvar_lab.method.format_search import choose_formats
 from fpqvar_lab.method.gptq import input_moments, quantize_gptq
-from fpqvar_lab.method.linear import QuantLinear
+from fpqvar_lab.method.linear import QuantLinear, StepShift
 from fpqvar_lab.method.plan import Fold, LayerPlan
 from fpqvar_lab.method.quantized_var import QuantizedVAR
 from fpqvar_lab.method.recipe import LayerRecipe
@@ -21,6 +21,7 @@ from fpqvar_lab.transforms import (
     fit_scale,
     fit_smoothquant,
     fold_into_adaln,
+    step_means,
 )
 
 
@@ -42,6 +43,9 @@ def quantize_layer(
     linear = cast(nn.Linear, model.get_submodule(layer.name))
     rule = _with_chosen_formats(layer, linear, inputs)
     transform = layer.transform(linear.weight.device)
+    shift = step_means(inputs, rule.shift)
+    if shift is not None:
+        inputs = [x.float() - mean for x, mean in zip(inputs, shift, strict=True)]
     scale = factors if layer.learns_factors else None
     if scale is None:
         scale = _fit(rule, transform, linear, inputs)
@@ -50,8 +54,14 @@ def quantize_layer(
     if scale is not None:
         scale = scale.to(linear.weight.device, torch.float32)
     packed = _pack(linear.weight, rule, transform, scale, inputs)
-    kept = None if layer.fold is not None else scale
-    quantized = QuantLinear(packed, linear.bias, rule.input, transform, kept)
+    quantized = QuantLinear(
+        packed,
+        linear.bias,
+        rule.input,
+        transform,
+        scale=None if layer.fold is not None else scale,
+        shift=None if shift is None else _fold_shift(shift, linear.weight, scale),
+    )
     model.set_submodule(layer.name, quantized)
 
 
@@ -92,6 +102,13 @@ def _fold(model: QuantizedVAR, fold: Fold, scale: Tensor) -> None:
     linear.weight = nn.Parameter(linear.weight.clone(), requires_grad=False)
     linear.bias = nn.Parameter(linear.bias.clone(), requires_grad=False)
     fold_into_adaln(linear, scale, scale_part=fold.scale_part, shift_part=fold.shift_part)
+
+
+def _fold_shift(shift: Tensor, weight: Tensor, scale: Tensor | None) -> StepShift:
+    """The shift of what reaches the quantizer, after the factors, and its product as biases."""
+    shift = shift.to(weight.device)
+    bias = (shift.double() @ weight.double().T).float()
+    return StepShift(shift if scale is None else shift * scale, bias)
 
 
 def _pack(

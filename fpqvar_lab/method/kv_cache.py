@@ -19,9 +19,11 @@ class QuantKVCache:
         self._quantizer = quantizer
         self._keys: list[QuantizedTensor] = []
         self._values: list[QuantizedTensor] = []
+        self.length = 0
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store (batch, heads, new, head_dim) keys and values; returns all stored so far."""
+        self.length += k.shape[2]
         self._keys.append(self._quantizer.quantize(k))
         self._values.append(self._quantizer.quantize(v))
         return _joined(self._keys), _joined(self._values)
@@ -46,9 +48,11 @@ class RequantizedKVCache:
     def __init__(self, quantizer: Quantizer) -> None:
         self._quantizer = quantizer
         self._cached: tuple[Tensor, Tensor] | None = None
+        self.length = 0
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store (batch, heads, new, head_dim) keys and values; returns all stored so far."""
+        self.length += k.shape[2]
         if self._cached is not None:
             k = torch.cat((self._cached[0], k), dim=2)
             v = torch.cat((self._cached[1], v), dim=2)

@@ -1,7 +1,7 @@
 """A linear layer whose weight is kept as packed low-bit codes and whose input is quantized."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,25 @@ from fpqvar_lab.transforms import GroupHadamard
 _WEIGHT = "weight_"
 
 
-class QuantLinear(nn.Module):
-    """Computes ``Q((x * s) H) W^T + bias`` for a weight W that is stored packed.
+@dataclass(frozen=True)
+class StepShift:
+    """What is subtracted from a layer's input in each step, and what that leaves to be added.
 
-    The weight holds everything that was folded into it: ``W = Q((W0 / s) H)``. All of it is in the
-    `state_dict`, as buffers; `from_state` makes the layer again.
+    Args:
+        input: (steps, in_channels), subtracted after the factors and before the transform.
+        bias: (steps, out_channels), the product of the step's mean with the original weight.
+    """
+
+    input: Tensor
+    bias: Tensor
+
+
+class QuantLinear(nn.Module):
+    """Computes ``Q((x * s - mu) H) W^T + bias + b`` for a weight W that is stored packed.
+
+    The weight holds everything that was folded into it: ``W = Q((W0 / s) H)``. The shift mu and the
+    bias b that makes up for it are those of each token's step. All of it is in the `state_dict`, as
+    buffers; `from_state` makes the layer again.
 
     Args:
         weight: the packed weight, (out_channels, in_channels).
@@ -26,11 +40,16 @@ class QuantLinear(nn.Module):
         input_quantizer: the quantizer of the activations.
         transform: the Hadamard transform of the input channels; None for none.
         scale: factors (in_channels,) that are applied here because they fold into no layer before.
+        shift: the shift by step, or None. A layer with one is told by `token_steps` which tokens
+            come: pairs of a step and how many tokens of it follow; the model does so.
     """
 
     bias: Tensor | None
     master_weight: nn.Parameter | None
     input_scale: Tensor | None
+    input_shift: Tensor | None
+    step_bias: Tensor | None
+    token_steps: Sequence[tuple[int, int]] | None
     transform: GroupHadamard | None
 
     def __init__(
@@ -40,6 +59,7 @@ class QuantLinear(nn.Module):
         input_quantizer: Quantizer,
         transform: GroupHadamard | None = None,
         scale: Tensor | None = None,
+        shift: StepShift | None = None,
     ) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
@@ -50,6 +70,9 @@ class QuantLinear(nn.Module):
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias, False))
         self.transform = transform
         self.register_buffer("input_scale", scale)
+        self.register_buffer("input_shift", None if shift is None else shift.input)
+        self.register_buffer("step_bias", None if shift is None else shift.bias)
+        self.token_steps = None
         self._values: Tensor | None = None
         self._execution: Execution = "reference"
         self._product: Product | None = None
@@ -72,6 +95,7 @@ class QuantLinear(nn.Module):
             input_quantizer,
             None if signs is None else GroupHadamard(len(signs), signs),
             state.get(prefix + "input_scale"),
+            _read_shift(state, prefix),
         )
 
     @property
@@ -141,19 +165,48 @@ class QuantLinear(nn.Module):
 
     def inputs(self, x: Tensor) -> Tensor:
         """What is multiplied with the weight, for activations (..., in_channels)."""
+        if self.input_shift is None:
+            return self._inputs(x, None)
+        shift = self.input_shift
+        return torch.cat([self._inputs(part, shift[step]) for step, part in self._by_step(x)], -2)
+
+    def _inputs(self, x: Tensor, shift: Tensor | None) -> Tensor:
         if self.input_scale is not None:
             x = x * self.input_scale.to(x.dtype)
+        if shift is not None:
+            x = x - shift.to(x.dtype)
         if self.transform is not None:
             x = self.transform(x)
         return self.input_quantizer(x)
 
+    def _by_step(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The parts of an input (..., tokens, channels) that belong to one step each."""
+        runs = self.token_steps or ()
+        if sum(count for _, count in runs) != x.shape[-2]:
+            raise ValueError(
+                f"the input has {x.shape[-2]} tokens, whose steps are not known; set token_steps, "
+                "or call the model"
+            )
+        parts = x.split([count for _, count in runs], dim=-2)
+        return zip((step for step, _ in runs), parts, strict=True)
+
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """(..., in_channels) -> (..., out_channels); `bias` replaces the layer's own."""
         bias = self.bias if bias is None else bias
+        if self.input_shift is None or self.step_bias is None:
+            return self._compute(x, bias, None)
+        parts = []
+        for step, part in self._by_step(x):
+            added = self.step_bias[step].to(x.dtype)
+            added = added if bias is None else added + bias
+            parts.append(self._compute(part, added, self.input_shift[step]))
+        return torch.cat(parts, -2)
+
+    def _compute(self, x: Tensor, bias: Tensor | None, shift: Tensor | None) -> Tensor:
         if self._product is not None and not (torch.is_grad_enabled() and x.requires_grad):
-            return self._product(x, bias)
+            return self._product(x, bias, shift)
         weight = self._current_weight()
-        return F.linear(self.inputs(x), weight.to(x.dtype), bias)
+        return F.linear(self._inputs(x, shift), weight.to(x.dtype), bias)
 
     def _current_weight(self) -> Tensor:
         if self.master_weight is not None:
@@ -177,8 +230,9 @@ class QuantLinear(nn.Module):
         device = fn(torch.empty(0, device=self._weight.packed.device)).device
         self._weight = self._weight.to(device)
         self._buffers.update(self._weight.state_dict(_WEIGHT))
-        if self.input_scale is not None:
-            self.input_scale = self.input_scale.to(device)
+        for name in ("input_scale", "input_shift", "step_bias"):
+            if self._buffers[name] is not None:
+                self._buffers[name] = self._buffers[name].to(device)
         if self.transform is not None:
             self.transform.to(device)
         if self._values is not None:
@@ -186,3 +240,8 @@ class QuantLinear(nn.Module):
         if self._product is not None:
             self.execute(self._execution, keep_values=self._keeps_values)
         return self
+
+
+def _read_shift(state: Mapping[str, Tensor], prefix: str) -> StepShift | None:
+    shift, bias = (state.get(prefix + name) for name in ("input_shift", "step_bias"))
+    return None if shift is None or bias is None else StepShift(shift, bias)

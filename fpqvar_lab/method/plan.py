@@ -73,7 +73,7 @@ class LayerPlan:
         Args:
             has_factors: whether its factors are given.
         """
-        if self.candidates or self.rule.gptq:
+        if self.candidates or self.rule.gptq or self.rule.shift != "none":
             return True
         return self.learns_factors and not has_factors
 

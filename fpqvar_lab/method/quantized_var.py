@@ -7,12 +7,13 @@ from dataclasses import replace
 from math import prod
 
 import torch
+from torch import Tensor
 
 from fpqvar_lab.execution import EXECUTIONS, Execution, check, choose, processor_of
 from fpqvar_lab.method.kv_cache import QuantKVCache, RequantizedKVCache
 from fpqvar_lab.method.linear import QuantLinear
 from fpqvar_lab.method.recipe import Recipe
-from fpqvar_lab.var import VAR, Cache, VARConfig
+from fpqvar_lab.var import VAR, Cache, Modulation, VARConfig
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +40,20 @@ class QuantizedVAR(VAR):
             return super().new_cache(batch)
         kind = QuantKVCache if self.recipe.kv_mode == "on-write" else RequantizedKVCache
         return [kind(self.recipe.kv) for _ in self.blocks]
+
+    def logits(
+        self,
+        x: Tensor,
+        modulation: Modulation,
+        mask: Tensor | None = None,
+        caches: Sequence[Cache] | None = None,
+    ) -> Tensor:
+        """As `VAR.logits`; layers that shift by step are told the step of each token first."""
+        begin = caches[0].length if caches else 0
+        runs = _runs(self.config.tokens_per_step, begin, begin + x.shape[1])
+        for layer in self.quantized_layers().values():
+            layer.token_steps = runs
+        return super().logits(x, modulation, mask, caches)
 
     def teacher_forcing_cache(self, batch: int) -> Sequence[Cache] | None:
         """A cache, if it is quantized: then teacher forcing reads what sampling would."""
@@ -126,3 +141,14 @@ def _describe(chosen: dict[str, Execution], processor: str, kept: bool) -> str:
     layers = ", ".join(f"{count} layers in {name}" for name, count in counts.items())
     state = "unpacked once" if kept else "unpacked in every call"
     return f"{layers or 'no quantized layers'}, weights {state}, on {processor}"
+
+
+def _runs(tokens_per_step: Sequence[int], begin: int, end: int) -> list[tuple[int, int]]:
+    """Which steps the tokens from `begin` to `end` belong to: (step, how many) in their order."""
+    found, first = [], 0
+    for step, tokens in enumerate(tokens_per_step):
+        count = min(end, first + tokens) - max(begin, first)
+        if count > 0:
+            found.append((step, count))
+        first += tokens
+    return found

@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 from fpqvar_lab.formats import Format, format_from_text, format_to_text
 from fpqvar_lab.quantization import Quantizer
+from fpqvar_lab.transforms import Shift
 
 Scaling = Literal["none", "smoothquant", "galt"]
 CacheMode = Literal["on-write", "requantize-all"]
@@ -42,6 +43,8 @@ class LayerRecipe:
             them at once; None for no transform.
         scaling: how factors for its input channels are found: "smoothquant", "galt", or "none".
         gptq: whether GPTQ compensates rounding errors of the weight on calibration data.
+        shift: what is subtracted from the input before it is quantized: the mean of each "step",
+            the mean of "all" steps, or "none".
     """
 
     weight: Quantizer
@@ -49,17 +52,20 @@ class LayerRecipe:
     hadamard: int | Literal["full"] | None = None
     scaling: Scaling = "none"
     gptq: bool = False
+    shift: Shift = "none"
 
     def __post_init__(self) -> None:
         if self.scaling not in get_args(Scaling):
             raise ValueError(f"scaling {self.scaling!r}; use one of {', '.join(get_args(Scaling))}")
+        if self.shift not in get_args(Shift):
+            raise ValueError(f"shift {self.shift!r}; use one of {', '.join(get_args(Shift))}")
         if isinstance(self.hadamard, str) and self.hadamard != "full":
             raise ValueError(f"hadamard {self.hadamard!r}; use a group size, 'full' or None")
 
     @property
     def needs_calibration(self) -> bool:
         """Whether quantization needs captured inputs of the layer."""
-        return self.scaling != "none" or self.gptq
+        return self.scaling != "none" or self.gptq or self.shift != "none"
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ class Recipe:
 
     def table(self) -> str:
         """The recipe as text: a table with a row per pattern, and how keys and values are kept."""
-        head = ("layers", "weight", "input", "hadamard", "scaling", "GPTQ")
+        head = ("layers", "weight", "input", "hadamard", "scaling", "GPTQ", "shift")
         rows = [_to_row(pattern, rule) for pattern, rule in self.layers]
         lines = tabulate(rows, head, tablefmt="plain", stralign="left", disable_numparse=True)
         cache = "16 bits" if self.kv is None else f"{self.kv.to_text()}, {self.kv_mode}"
@@ -156,8 +162,8 @@ def read_recipe(text: str) -> Recipe:
 
 def _to_table(pattern: str, rule: LayerRecipe) -> dict[str, Any]:
     table = {"pattern": pattern, "weight": rule.weight.to_text(), "input": rule.input.to_text()}
-    options = {"hadamard": rule.hadamard, "scaling": rule.scaling, "gptq": rule.gptq}
-    defaults = {"hadamard": None, "scaling": "none", "gptq": False}
+    defaults = {"hadamard": None, "scaling": "none", "gptq": False, "shift": "none"}
+    options = {name: getattr(rule, name) for name in defaults}
     return table | {key: value for key, value in options.items() if value != defaults[key]}
 
 
@@ -184,8 +190,9 @@ def _renamed(table: Mapping[str, Any], old: Mapping[str, str]) -> dict[str, Any]
 def _to_row(pattern: str, rule: LayerRecipe) -> tuple[str, ...]:
     hadamard = "-" if rule.hadamard is None else str(rule.hadamard)
     scaling = "-" if rule.scaling == "none" else rule.scaling
+    shift = "-" if rule.shift == "none" else rule.shift
     gptq = "yes" if rule.gptq else "-"
-    return pattern, rule.weight.to_text(), rule.input.to_text(), hadamard, scaling, gptq
+    return pattern, rule.weight.to_text(), rule.input.to_text(), hadamard, scaling, gptq, shift
 
 
 def recipe_digest(recipe: Recipe) -> str:

@@ -12,11 +12,14 @@ from fpqvar_lab.formats import (
     DUAL_FP4,
     DUAL_FP4_POW2,
     DUAL_FP6,
+    DUAL_MR4,
+    DUAL_MR4_POW2,
     E1M2,
     E2M1,
     E2M3,
     INT4,
     INT6,
+    MR4,
     Format,
     IntFormat,
 )
@@ -40,6 +43,7 @@ from fpqvar_lab.quantization import (
     per_group,
     ratio,
 )
+from fpqvar_lab.transforms import Shift
 
 
 def find_recipe(source: str | Path | Recipe) -> Recipe:
@@ -159,6 +163,72 @@ def _best(recipe: Recipe) -> Recipe:
     return replace(recipe, name="fp4-best", description=text, layers=layers, distillation_steps=800)
 
 
+# Ratios of the largest level to the largest magnitude by size of the group, for inputs and weights:
+# the larger the group, the further out is its largest magnitude.
+_MR4_CLIPS = {128: (0.92, 0.95), 64: (0.96, 0.98)}
+
+
+def mid_rise_recipe(
+    name: str,
+    description: str,
+    *,
+    group: int = 128,
+    scale_dtype: ScaleDtype = ScaleDtype.BFLOAT16,
+    power_of_two: bool = False,
+    shift: Shift = "step",
+    **options: Any,
+) -> Recipe:
+    """Mid-rise grids everywhere, GHT, and the means of the steps taken out before quantization.
+
+    Args:
+        name: the name of the recipe.
+        description: one line for people.
+        group: how many channels share a scale, 128 or 64.
+        scale_dtype: the form in which scales are stored.
+        power_of_two: whether the scales of the halves of `fc2`'s input have a power of two as their
+            ratio.
+        shift: of all layers but `fc2`, whose input has no mean worth taking out.
+        options: the remaining fields of `Recipe`.
+    """
+
+    def quantizer(fmt: Format, clip: float) -> Quantizer:
+        return Quantizer(fmt, per_group(group), scale=ratio(clip), scale_dtype=scale_dtype)
+
+    clip_input, clip_weight = _MR4_CLIPS[group]
+    weight, read = quantizer(MR4, clip_weight), quantizer(MR4, clip_input)
+    halves = quantizer(DUAL_MR4_POW2 if power_of_two else DUAL_MR4, 0.98)
+    rules = {
+        pattern: LayerRecipe(weight, halves)
+        if pattern.endswith("fc2")
+        else LayerRecipe(weight, read, 128 if pattern in AFTER_ADALN else None, shift=shift)
+        for pattern in ALL_LINEAR
+    }
+    return Recipe(name, description, tuple(rules.items()), **options)
+
+
+def _mid_rise() -> list[Recipe]:
+    text = "mid-rise grids, GHT, shift by step; nothing is learned"
+    groups = {
+        "fp4-midrise": (text, 128, ScaleDtype.BFLOAT16),
+        "fp4-midrise-64": (f"{text}; groups of 64, UE5M3 scales", 64, ScaleDtype.UE5M3),
+    }
+    free = [
+        mid_rise_recipe(name, about, group=group, scale_dtype=dtype)
+        for name, (about, group, dtype) in groups.items()
+    ]
+    tied = [
+        mid_rise_recipe(
+            f"{name}-pow2",
+            f"{about}; power-of-two ratio",
+            group=group,
+            scale_dtype=dtype,
+            power_of_two=True,
+        )
+        for name, (about, group, dtype) in groups.items()
+    ]
+    return [*free, *tied]
+
+
 def _named() -> dict[str, Recipe]:
     kv6 = Quantizer(E2M3, PER_TOKEN)
     kv4 = Quantizer(E2M1, PER_TOKEN)
@@ -261,6 +331,7 @@ def _named() -> dict[str, Recipe]:
         ),
         gptq,
         _best(gptq),
+        *_mid_rise(),
     ]
     return {recipe.name: recipe for recipe in recipes}
 

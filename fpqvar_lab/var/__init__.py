@@ -17,7 +17,15 @@ from fpqvar_lab.var.config import VARConfig, VQVAEConfig
 from fpqvar_lab.var.sampling import filter_top_k_top_p, sample, sample_tokens
 from fpqvar_lab.var.schedule import Schedule, warmup_cosine
 from fpqvar_lab.var.train import PlantedOutliers, fit, train_classifier, train_var, train_vqvae
-from fpqvar_lab.var.transformer import VAR, AdaLN, Block, Cache, HeldLinear, KVCache
+from fpqvar_lab.var.transformer import (
+    VAR,
+    AdaLN,
+    Block,
+    Cache,
+    HeldLinear,
+    KVCache,
+    Modulation,
+)
 from fpqvar_lab.var.vqvae import VQVAE
 
 __all__ = [
@@ -29,6 +37,7 @@ __all__ = [
     "Classifier",
     "HeldLinear",
     "KVCache",
+    "Modulation",
     "PlantedOutliers",
     "Schedule",
     "VARConfig",

@@ -20,7 +20,12 @@ MAX_LOG_SCALE = log(100)
 
 
 class Cache(Protocol):
-    """What attention asks of a cache of keys and values."""
+    """What attention asks of a cache of keys and values.
+
+    `length` is the number of tokens stored so far.
+    """
+
+    length: int
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store (batch, heads, new, head_dim) keys and values; returns all stored so far."""
