@@ -13,7 +13,7 @@ from fpqvar_lab.method.format_search import (
 from fpqvar_lab.method.gptq import DAMPING, input_moments, quantize_gptq
 from fpqvar_lab.method.grid_design import GridDesign, design_grid, exact_integers, group_magnitudes
 from fpqvar_lab.method.kv_cache import QuantKVCache, RequantizedKVCache
-from fpqvar_lab.method.linear import QuantLinear
+from fpqvar_lab.method.linear import QuantLinear, StepShift
 from fpqvar_lab.method.plan import LayerPlan, Plan, make_plan
 from fpqvar_lab.method.ptq import calibrate, calibrate_and_quantize, quantize_model
 from fpqvar_lab.method.quantized_var import QuantizedVAR
@@ -22,6 +22,7 @@ from fpqvar_lab.method.recipes import (
     ABLATION,
     RECIPES,
     find_recipe,
+    mid_rise_recipe,
     uniform_recipe,
     with_byte_scales,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "QuantizedVAR",
     "Recipe",
     "RequantizedKVCache",
+    "StepShift",
     "activation_errors",
     "calibrate",
     "calibrate_and_quantize",
@@ -58,6 +60,7 @@ __all__ = [
     "load_factors",
     "load_quantized",
     "make_plan",
+    "mid_rise_recipe",
     "quantize_gptq",
     "quantize_model",
     "read_recipe",

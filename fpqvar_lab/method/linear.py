@@ -231,8 +231,8 @@ class QuantLinear(nn.Module):
         self._weight = self._weight.to(device)
         self._buffers.update(self._weight.state_dict(_WEIGHT))
         for name in ("input_scale", "input_shift", "step_bias"):
-            if self._buffers[name] is not None:
-                self._buffers[name] = self._buffers[name].to(device)
+            tensor = self._buffers[name]
+            self._buffers[name] = None if tensor is None else tensor.to(device)
         if self.transform is not None:
             self.transform.to(device)
         if self._values is not None:
