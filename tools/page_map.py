@@ -70,9 +70,9 @@ def draw(parts: Parts, needs: dict[str, list[str]], titles: dict[str, tuple[str,
     """The map as SVG.
 
     Args:
-        parts: from `read_parts`.
-        needs: by page.
-        titles: by page, its title and its address.
+        parts: the book's parts and pages, from `read_parts`.
+        needs: the pages that each page needs, by page.
+        titles: each page's title and address, by page.
     """
     heights = places(parts)
     bottom = max(heights.values()) + LINE

@@ -10,8 +10,8 @@ def writable(file: Path, option: str = "--out") -> Path:
     """`file`, if it can be written; its folders are made when it is.
 
     Args:
-        file: that a command will write.
-        option: that asked for it, for the message.
+        file: the file that a command will write.
+        option: the option that asked for it, for the message.
 
     Raises:
         OSError: when it is a folder, lies below a file, or may not be written.

@@ -9,7 +9,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]], left: Collection
     """A table with aligned columns: names to the left, numbers to the right.
 
     Args:
-        titles: of the columns.
+        titles: titles of the columns.
         rows: texts, one for each title.
         left: the titles of the columns that are aligned to the left.
     """

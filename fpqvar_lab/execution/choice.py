@@ -32,7 +32,7 @@ class Processor:
     """What a processor multiplies at more than float32's speed.
 
     Args:
-        name: for people.
+        name: name of the processor for messages.
         bfloat16: whether it has units for bfloat16 products with float32 sums.
         int8: whether it has units for int8 products with 32-bit sums.
     """

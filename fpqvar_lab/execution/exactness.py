@@ -54,7 +54,7 @@ def is_exact(fmt: Format, scale_dtype: ScaleDtype, dtype: torch.dtype) -> bool:
     that are powers of two reach them, with values below 2^-120.
 
     Args:
-        fmt: of the codes.
+        fmt: format of the codes.
         scale_dtype: the storage of the scales.
         dtype: float32, bfloat16 or float8_e4m3fn.
 

@@ -54,8 +54,8 @@ class InputPass:
     ``Q((x * factors - shift) H)``, computed in float32 and rounded once, to the operand's dtype.
 
     Args:
-        quantizer: of the activations.
-        transform: of the channels, or None.
+        quantizer: quantizer of the activations.
+        transform: transform of the channels before they are quantized, or None.
         factors: (channels,) float32, or None.
     """
 
@@ -68,7 +68,7 @@ class InputPass:
 
         Args:
             x: (..., channels), floating point.
-            dtype: of the operand's values, float32 or bfloat16.
+            dtype: type of the operand's values, float32 or bfloat16.
             shift: (channels,), subtracted before the transform; or None.
 
         Raises:

@@ -50,7 +50,7 @@ class FloatProduct:
 
     Args:
         weight: packed codes and scales.
-        inputs: what is done with the activations.
+        inputs: the pass that turns activations into an operand of the product.
         dtype: float32 or bfloat16.
     """
 

@@ -26,8 +26,8 @@ class Ratio:
     """How another design compares with ours.
 
     Args:
-        speed: ours over its.
-        energy: its joules per image over ours.
+        speed: our speed over the design's.
+        energy: the design's joules per image over ours.
         colour: a key of `COLOURS`.
     """
 
@@ -40,9 +40,9 @@ def ratios(rows: Mapping[str, Ratio], speed: float, energy: float) -> Figure:
     """Speed as a dot and energy as a bar for each row; published values as vertical lines.
 
     Args:
-        rows: by name, from top to bottom.
-        speed: published.
-        energy: published.
+        rows: name of a design -> its ratios, from top to bottom.
+        speed: the published ratio of speeds.
+        energy: the published ratio of energies.
     """
     size = (WIDTH, 0.36 * len(rows) + 1.2)
     figure, axes = plt.subplots(1, 2, figsize=size, sharey=True)
@@ -162,7 +162,7 @@ def against(
     Args:
         panels: what is varied -> name of the curve -> value -> height.
         lines: name -> height, drawn across all panels.
-        ylabel: what is high.
+        ylabel: text of the vertical axis: the measured quantity and its unit.
         colours: keys of `COLOURS`, one for each curve.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 2.9), sharey=True, squeeze=False)

@@ -104,7 +104,7 @@ def ratio_dots(
     Args:
         values: name -> one value per block.
         colours: name -> key of `COLOURS`.
-        xlabel: what is measured, with its unit.
+        xlabel: text of the horizontal axis: the measured quantity and its unit.
         reference: name -> a value drawn as a cross, such as that of a Gaussian.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 0.33 * len(values) + 0.9))
@@ -132,7 +132,7 @@ def pair_matrix(values: Mapping[tuple[str, str], float], label: str) -> Figure:
 
     Args:
         values: (row's name, column's name) -> number.
-        label: what the numbers are, with their unit.
+        label: title of the figure: the quantity and its unit.
     """
     rows = list(dict.fromkeys(row for row, _ in values))
     columns = list(dict.fromkeys(column for _, column in values))
@@ -154,7 +154,7 @@ def winner_table(
     Args:
         winners: layer -> name of the winner in each block.
         gains: layer -> its gain in each block, written below the name.
-        label: what the gains are, with their unit.
+        label: title of the figure: what is gained, and its unit.
     """
     table = np.array(list(gains.values()))
     texts = [
@@ -174,8 +174,8 @@ def margins(values: Mapping[str, Sequence[Sequence[float]]], xlabel: str) -> Fig
     of two wins.
 
     Args:
-        values: layer -> block -> one margin a set.
-        xlabel: the margin, with its unit.
+        values: layer -> block -> one margin per set.
+        xlabel: text of the horizontal axis: the margin and its unit.
     """
     count = sum(len(blocks) for blocks in values.values())
     figure, axis = plt.subplots(figsize=(WIDTH, 0.15 * count + 0.9))
@@ -205,10 +205,10 @@ def crest_scatter(
     """Points of each layer, and a reference curve, around a horizontal line at zero.
 
     Args:
-        layers: layer -> one (x, y) a block.
+        layers: layer -> one (x, y) per block.
         curve: the reference's (x, y), ascending in x.
-        curve_name: for the legend.
-        labels: of the two axes.
+        curve_name: name of the reference in the legend.
+        labels: texts of the horizontal and the vertical axis.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 3.3))
     axis.axhline(0, color=INK, linewidth=1)

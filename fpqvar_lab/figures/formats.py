@@ -59,15 +59,15 @@ def family_lines(
     """Curves over one axis, named in a legend above the plot.
 
     Args:
-        x: shared by all curves.
+        x: positions along the horizontal axis, shared by all curves.
         series: name -> one value for each of `x`.
         families: name -> key of `COLOURS`; members of a family differ in dashes and markers.
-        xlabel: what `x` is.
-        ylabel: what the values are.
+        xlabel: text of the horizontal axis: the measured quantity and its unit.
+        ylabel: text of the vertical axis: the measured quantity and its unit.
         markers: whether the points are marked.
         log_x: whether the axis of `x` is logarithmic, to base 2.
         log_y: whether the other one is, to base 10.
-        ticks: the places of ticks on the axis of `x`.
+        ticks: positions of the ticks on the axis of `x`.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 3.3))
     for name, y in series.items():

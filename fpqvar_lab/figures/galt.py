@@ -38,10 +38,10 @@ def tangents(
     """A panel for each curve, and through its value at zero lines of given slopes.
 
     Args:
-        dial: where the curves are known; holds 0.
-        curves: panel -> values.
+        dial: positions at which the curves are known; one of them is 0.
+        curves: panel -> one value per position.
         slopes: panel -> name of the slope -> slope at 0.
-        xlabel: of both panels.
+        xlabel: text of the horizontal axis of both panels.
     """
     figure, axes = plt.subplots(1, len(curves), figsize=(WIDTH, 2.9))
     places = np.asarray(dial)
@@ -195,7 +195,7 @@ def error_ratios(
     Args:
         ratios: layer -> name -> one ratio per block.
         colours: name -> key of `COLOURS`.
-        ylabel: what is divided by what.
+        ylabel: text of the vertical axis: what is divided by what.
     """
     figure, axes = plt.subplots(1, len(ratios), figsize=(WIDTH, 2.8), sharey=True)
     for axis, (layer, table) in zip(np.atleast_1d(axes), ratios.items(), strict=True):

@@ -33,7 +33,7 @@ def interactive(kind: str, name: str, body: str, data: str) -> Interactive:
         kind: the name of the two files.
         name: the `id` of this figure; no other figure of a page may have it.
         body: controls and drawing, hidden until the script shows them, and what `noscript` says.
-        data: as JSON.
+        data: what the script draws; it is handed over as JSON.
 
     Raises:
         FileNotFoundError: there is no such style sheet or script.

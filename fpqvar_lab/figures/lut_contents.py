@@ -40,7 +40,7 @@ def rounding_staircase(
         levels: the magnitudes, ascending.
         thresholds: half way between neighbours, one fewer.
         goes_up: for each threshold whether a quotient exactly on it takes the upper level.
-        step: of the address, whose numbers are written below the axis.
+        step: step of the address, whose numbers are written below the axis.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 3.6))
     edges = [0.0, *thresholds, levels[-1] * 1.16]
@@ -96,7 +96,7 @@ def product_map(
     """All products of two magnitudes, and beside them each of their bits: what one table holds.
 
     Args:
-        levels: of the magnitudes, for the axes.
+        levels: the levels of the magnitudes, written at the axes.
         products: [b][a], whole numbers.
         planes: name of a bit -> [b][a], 0 or 1.
     """

@@ -36,7 +36,7 @@ def block_diagram(recipe: Recipe) -> Figure:
     beforehand.
 
     Args:
-        recipe: whose rules for `blocks.0` are drawn.
+        recipe: the recipe whose rules for `blocks.0` are drawn.
     """
     rules = {
         name: recipe.rule_for(f"blocks.0.{part}.{name}")
@@ -61,7 +61,7 @@ def estimates(
     Args:
         rows: name -> value with its interval.
         colours: name -> key of `COLOURS`.
-        xlabel: what is measured.
+        xlabel: text of the horizontal axis: the measured quantity and its unit.
         log: whether the axis is logarithmic; otherwise it starts at 0.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 0.33 * len(rows) + 0.75))
@@ -94,7 +94,7 @@ def by_block_and_step(
 
     Args:
         values: name -> block -> one value per step.
-        ylabel: what the values are.
+        ylabel: text of the vertical axis: the measured quantity and its unit.
         legend: whether the colours of the steps are explained.
     """
     figure, axes = plt.subplots(1, len(values), figsize=(WIDTH, 2.9), sharey=True, squeeze=False)
@@ -123,7 +123,7 @@ def cache_growth(
     Args:
         megabytes: name -> one size per step.
         colours: name -> key of `COLOURS`.
-        tokens: that each step adds.
+        tokens: number of tokens that each step adds.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 3.0))
     for name, sizes in megabytes.items():
@@ -145,7 +145,7 @@ def row_histograms(panels: Mapping[str, Mapping[str, np.ndarray]], xlabel: str) 
 
     Args:
         panels: title -> block -> one positive number for each row (token and head).
-        xlabel: what the number is.
+        xlabel: text of the horizontal axis: the measured quantity and its unit.
     """
     size = (WIDTH, 2.9)
     figure, axes = plt.subplots(
@@ -177,7 +177,7 @@ def ageing(panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], ylabel
     Args:
         panels: title -> way of quantizing, the first drawn solid and the second dashed -> step at
             which entries were written -> their error after that step and each later one.
-        ylabel: what the error is.
+        ylabel: text of the vertical axis: the measured quantity and its unit.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.0), sharey=True, squeeze=False)
     for axis, (title, ways) in zip(axes[0], panels.items(), strict=True):
@@ -211,8 +211,8 @@ def stacked_steps(
     Args:
         panels: title -> part -> one height per step.
         colours: part -> key of `COLOURS`.
-        tokens: of each step.
-        ylabel: what the heights are.
+        tokens: number of tokens of each step.
+        ylabel: text of the vertical axis: the measured quantity and its unit.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.0), sharey=True, squeeze=False)
     for axis, (title, parts) in zip(axes[0], panels.items(), strict=True):

@@ -119,7 +119,7 @@ def stacked_shares(table: Mapping[str, Mapping[str, float]], xlabel: str) -> Fig
     Args:
         table: for each row's name the value of each layer; layers not in `LAYER_COLOURS` are
             added up as "other".
-        xlabel: what the shares are shares of.
+        xlabel: text of the horizontal axis: what the shares are shares of.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 0.42 * len(table) + 1.2))
     rows = {name: _shares(values) for name, values in table.items()}
@@ -151,9 +151,9 @@ def step_bars(
 
     Args:
         values: name -> one height per step.
-        ylabel: what is measured, with its unit.
+        ylabel: text of the vertical axis: the measured quantity and its unit.
         colours: name -> key of `COLOURS`.
-        tokens: tokens of each step, written below it.
+        tokens: number of tokens of each step, written below it.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 3.2))
     breadth = 0.8 / len(values)

@@ -140,7 +140,7 @@ def layer_bars(models: Mapping[str, Mapping[str, float]], xlabel: str) -> Figure
 
     Args:
         models: model -> layer -> value.
-        xlabel: what is measured, with its unit.
+        xlabel: text of the horizontal axis: the measured quantity and its unit.
     """
     count = sum(len(layers) for layers in models.values())
     figure, axis = plt.subplots(figsize=(WIDTH, 0.3 * (count + len(models)) + 0.7))
@@ -205,7 +205,7 @@ def step_bands(
 
     Args:
         models: model -> layer -> block -> one value per step.
-        ylabel: what is measured, with its unit; the axis is logarithmic.
+        ylabel: text of the vertical axis, which is logarithmic: the measured quantity and its unit.
     """
     figure, axes = plt.subplots(1, len(models), figsize=(WIDTH, 3.3), sharey=True, squeeze=False)
     for axis, (model, layers) in zip(axes[0], models.items(), strict=True):
@@ -251,7 +251,7 @@ def scaling_dots(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: st
 
     Args:
         panels: name -> way of scaling -> one value per block.
-        xlabel: what is measured, with its unit.
+        xlabel: text of the horizontal axis: the measured quantity and its unit.
     """
     ways = len(next(iter(panels.values())))
     size = (WIDTH, 0.5 + len(panels) // 2 * (0.26 * ways + 0.45))

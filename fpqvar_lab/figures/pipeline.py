@@ -103,8 +103,8 @@ def timelines(
     Args:
         panels: title -> bars.
         clock_hz: cycles per second.
-        units: which are drawn, from the top.
-        height: of a panel, in inches.
+        units: the units that are drawn, from the top.
+        height: height of a panel in inches.
     """
     size = (WIDTH, height * len(panels) + 0.75)
     figure, axes = plt.subplots(len(panels), 1, figsize=size, sharex=True, squeeze=False)
@@ -158,7 +158,7 @@ def step_splits(
 
     Args:
         panels: name -> for each step, what -> milliseconds, as `matrix_split` names it.
-        tokens: of each step.
+        tokens: number of tokens of each step.
     """
     size = (WIDTH, 1.75 * len(panels) + 1.1)
     figure, axes = plt.subplots(
@@ -192,8 +192,8 @@ def step_roofline(
     """What each step attains, below the roof of one design.
 
     Args:
-        peak: MAC/s.
-        bandwidth: byte/s.
+        peak: multiply-accumulate operations per second at most.
+        bandwidth: bytes per second of the external memory.
         points: series -> (MAC per byte, MAC/s) for each step; the first series is drawn filled.
         single: name, MAC per byte and MAC/s of one more point.
     """
@@ -244,7 +244,7 @@ def lane_curves(
     Args:
         curves: unit -> elements or MAC per cycle -> value.
         chosen: unit -> the size of the page's design, marked.
-        ylabel: what the value is.
+        ylabel: text of the vertical axis: the measured quantity and its unit.
     """
     figure, axes = plt.subplots(1, len(curves), figsize=(WIDTH, 2.5), sharey=True)
     for axis, (name, curve) in zip(axes, curves.items(), strict=True):

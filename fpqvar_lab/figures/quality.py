@@ -103,8 +103,8 @@ def noise(
     Args:
         values: number of pictures -> value.
         lines: name -> a value to compare with, drawn across.
-        xlabel: what is counted.
-        ylabel: what is measured.
+        xlabel: text of the horizontal axis: the measured quantity and its unit.
+        ylabel: text of the vertical axis: the measured quantity and its unit.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 2.8))
     counts = np.array(list(values))

@@ -30,11 +30,11 @@ class Box:
     """A part of a schematic.
 
     Args:
-        text: inside it.
-        centre: (x, y), in units of the schematic.
-        size: (width, height).
-        colour: key of `COLOURS` of its frame; ink if empty.
-        note: below it, small.
+        text: text inside the box.
+        centre: (x, y) of the box's middle, in units of the schematic.
+        size: (width, height) of the box, in the same units.
+        colour: key of `COLOURS` for the frame; ink if empty.
+        note: text below the box, in small type.
     """
 
     text: str
@@ -66,10 +66,10 @@ def schematic(
     """Boxes and arrows.
 
     Args:
-        boxes: the parts.
+        boxes: the parts of the schematic.
         wires: corners from where an arrow starts to where it ends, and a label for its start.
         size: (width, height) of the drawing in its own units; the origin is at the lower left.
-        height: of the figure, in inches.
+        height: height of the figure in inches.
         titles: lower left corner -> text that stands alone.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, height))

@@ -25,7 +25,7 @@ def before_and_after(cases: Mapping[str, tuple[Tensor, Tensor]], titles: Sequenc
 
     Args:
         cases: name -> two vectors (n,).
-        titles: of the two columns.
+        titles: titles of the two columns.
     """
     size = (WIDTH, 1.3 * len(cases) + 0.7)
     figure, axes = plt.subplots(len(cases), 2, figsize=size, sharex=True, squeeze=False)
@@ -52,7 +52,7 @@ def errors_by_block(
 
     Args:
         errors: (model, layer) -> method of `METHODS` -> one error per block.
-        ylabel: what the errors are, with their unit.
+        ylabel: text of the vertical axis: the kind of error and its unit.
     """
     models = list(dict.fromkeys(model for model, _ in errors))
     layers = list(dict.fromkeys(layer for _, layer in errors))
@@ -83,9 +83,9 @@ def gain_against_crest(
     """A mark for each layer and block, around the line where the transform changes nothing.
 
     Args:
-        points: (model, layer) -> one (x, y) a block.
+        points: (model, layer) -> one (x, y) per block.
         gaussian: the x of Gaussian values, drawn as a vertical line.
-        labels: of the two axes.
+        labels: texts of the horizontal and the vertical axis.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 3.2))
     axis.axhline(1, color=INK, linewidth=1)
@@ -110,7 +110,7 @@ def by_group_size(
     Args:
         curves: (model, layer) -> one value per size.
         sizes: powers of two; 1 is no transform.
-        ylabel: what the values are.
+        ylabel: text of the vertical axis: the measured quantity and its unit.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 3.0))
     axis.axhline(1, color=INK, linewidth=1)
@@ -138,7 +138,7 @@ def seed_strips(ratios: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str
 
     Args:
         ratios: model -> layer -> one value per seed.
-        xlabel: what the values are.
+        xlabel: text of the horizontal axis: the measured quantity and its unit.
     """
     rows = max(len(layers) for layers in ratios.values())
     size = (WIDTH, 0.36 * rows + 1.2)

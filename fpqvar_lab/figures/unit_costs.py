@@ -33,9 +33,9 @@ def cost_bars(values: Mapping[str, float], colours: Sequence[str], xlabel: str) 
     """One horizontal bar for each name, its value written.
 
     Args:
-        values: name -> length.
-        colours: of the bars.
-        xlabel: what is measured.
+        values: name -> length of its bar.
+        colours: colours of the bars.
+        xlabel: text of the horizontal axis: the measured quantity and its unit.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 0.4 * len(values) + 0.8))
     bars = axis.barh(list(values), list(values.values()), 0.65, color=list(colours))
@@ -56,7 +56,7 @@ def grouped_cost_bars(
     Args:
         panels: title -> group's name -> series -> cost.
         colours: series -> key of `COLOURS`.
-        label: of the axis, with its unit.
+        label: text of the cost's axis: the quantity and its unit.
     """
     counts = [sum(len(series) for series in groups.values()) for groups in panels.values()]
     size = (WIDTH, 0.24 * sum(counts) + 0.62 * len(panels) + 0.5)
@@ -142,8 +142,8 @@ def accuracy_against_cost(
     Args:
         panels: title -> format -> (cost, accuracy).
         families: format -> key of `COLOURS`.
-        line: the formats to join.
-        labels: of the two axes.
+        line: the formats that a line joins, in its order.
+        labels: texts of the horizontal and the vertical axis.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.4), sharey=True, squeeze=False)
     for axis, (title, points) in zip(axes[0], panels.items(), strict=True):

@@ -75,8 +75,8 @@ def meetings(orders: Sequence[NDArray[Any]], titles: Sequence[str]) -> Figure:
     """Which element is in each lane (row) in each beat (column), at several places of a unit.
 
     Args:
-        orders: (beats, lanes) indices, one array a place.
-        titles: of the places.
+        orders: indices (beats, lanes), one array per place.
+        titles: titles of the places.
     """
     size = (WIDTH, 1.6)
     figure, axes = plt.subplots(1, len(orders), figsize=size, squeeze=False)
@@ -101,7 +101,7 @@ def word_lengths(allocated: Sequence[int], needed: Mapping[str, Sequence[float]]
 
     Args:
         allocated: bits after 0, 1, 2, ... stages.
-        needed: name -> bits at the same places.
+        needed: name -> bits after the same stages.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 2.9))
     places = range(len(allocated))
@@ -125,7 +125,7 @@ def cost_by_rate(
     """Lookup tables over elements per cycle, on logarithmic axes.
 
     Args:
-        rates: elements per cycle.
+        rates: numbers of elements per cycle.
         costs: "logic" and "delays" -> lookup tables at each rate.
         needed: elements per cycle that an accelerator asks for, a dashed line.
         model: an estimate at each rate, a thin line.
@@ -214,7 +214,7 @@ def lut_bars(values: Mapping[str, Mapping[int, float]], colours: Mapping[str, st
     """Lookup tables for each product per cycle, one bar for each count of lanes.
 
     Args:
-        values: format -> lanes -> LUT/MAC.
+        values: format -> lanes -> lookup tables per multiply-accumulate operation.
         colours: format -> key of `COLOURS`.
     """
     counts = sorted({lanes for row in values.values() for lanes in row})
@@ -240,7 +240,7 @@ def tile_timeline(stages: Mapping[str, Sequence[tuple[int, int, int]]], groups: 
 
     Args:
         stages: name -> (number of the group, first cycle, cycle after the last).
-        groups: of a tile.
+        groups: number of groups of a tile.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 0.42 * len(stages) + 0.9))
     last = max(number for spans in stages.values() for number, _, _ in spans)
@@ -266,7 +266,7 @@ def stacked_parts(parts: Mapping[str, Mapping[str, float]], xlabel: str) -> Figu
 
     Args:
         parts: design -> part -> length; the parts' names are those of the first design, or more.
-        xlabel: what is measured.
+        xlabel: text of the horizontal axis: the measured quantity and its unit.
     """
     names = list(dict.fromkeys(name for row in parts.values() for name in row))
     shades = (COLOURS["arithmetic"], COLOURS["dual"], COLOURS["quality"], "#9a9a9a")
@@ -296,8 +296,8 @@ def shift_histogram(counts: Mapping[int, int], window: range) -> Figure:
     """How many groups have which shift, on a logarithmic axis, with the window that is served.
 
     Args:
-        counts: shift -> groups.
-        window: of shifts.
+        counts: shift -> number of groups that need it.
+        window: the shifts that the unit can do.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 2.8))
     axis.axvspan(window[0] - 0.5, window[-1] + 0.5, color="#e8f0ea")

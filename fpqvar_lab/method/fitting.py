@@ -32,7 +32,7 @@ def quantize_layer(
 
     Args:
         model: the model, which is changed.
-        layer: what is to be done.
+        layer: the plan's entry of the layer: what is to be done to it.
         inputs: captured inputs, a tensor (tokens, in_channels) for each step; empty where the layer
             needs none.
         factors: positive factors (in_channels,) to be used instead of learned ones.

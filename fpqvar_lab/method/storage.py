@@ -130,7 +130,7 @@ def _fill(
         model: the model.
         state: the file's tensors.
         inputs: the text of each quantized layer's input quantizer, by the layer's name.
-        dtype: of the model that was saved; None if its tensors are stored in it.
+        dtype: type of the model that was saved; None if its tensors are stored in it.
     """
     state = {name: _as_saved(name, tensor, dtype) for name, tensor in state.items()}
     for name, text in inputs.items():

@@ -10,8 +10,8 @@ def straight_through(x: Tensor, values: Tensor, clip_mask: Tensor | None) -> Ten
     """`values`, with a gradient that passes to `x` as if they were `x`.
 
     Args:
-        x: what was quantized.
-        values: what it became, of the same shape.
+        x: the tensor that was quantized, of any shape.
+        values: the quantized tensor, of the same shape.
         clip_mask: bool, of the same shape: True where the gradient passes, False where the value
             was clipped and gets 0. None passes all of it.
     """

@@ -228,7 +228,7 @@ def load_vqvae(
     A file that states no shape is taken for the public `vae_ch160v4096z32`.
 
     Args:
-        source: as for `load_var`.
+        source: `mini`, or a `.safetensors` or `.pth` file.
         config: the shape to insist on.
         patch_sizes: patch sizes of the VAR it serves. The public file serves models of 256 and of
             512 pixels, which its tensors do not tell apart; by default it is read for 256.

@@ -23,10 +23,10 @@ class Figure:
     """One number about a machine.
 
     Args:
-        value: the number.
-        unit: of the number.
-        source: where it stands.
-        recalled: whether there is no source at hand for it.
+        value: the number, in `unit`.
+        unit: unit in which the number counts, such as "byte/s".
+        source: the document in which the number stands.
+        recalled: whether no source is at hand for the number.
     """
 
     value: float
@@ -54,17 +54,17 @@ class FPGA:
     """A board with an FPGA.
 
     Args:
-        name: for the command line.
-        title: for people.
-        lut: lookup tables of six inputs.
-        ff: flip-flops.
-        dsp: multiplier blocks.
-        bram: block memories of `BRAM_BITS`.
-        uram: large block memories of `URAM_BITS`.
-        dsp_int8: INT8 products per cycle in one multiplier block.
-        memory: external memory's peak bandwidth.
-        dram: the kind of that memory, a key of `cost.DRAM_ENERGY`.
-        clock: a clock that a published design reached on the device.
+        name: short name for the command line, such as "vck190".
+        title: name for tables and figures.
+        lut: number of lookup tables with six inputs.
+        ff: number of flip-flops.
+        dsp: number of multiplier blocks.
+        bram: number of block memories of `BRAM_BITS` bits.
+        uram: number of large block memories of `URAM_BITS` bits.
+        dsp_int8: number of INT8 products per cycle in one multiplier block.
+        memory: peak bandwidth of the external memory.
+        dram: kind of the external memory, a key of `energy.DRAM`.
+        clock: clock that a published design reached on the device.
         static: power that flows whatever the logic does.
     """
 
@@ -85,7 +85,7 @@ class FPGA:
         """Bytes per second that long bursts get out of the memory.
 
         Args:
-            efficiency: the share of the peak; 0.8 is an assumption.
+            efficiency: the fraction of the peak that is reached; 0.8 is an assumption.
         """
         return self.memory.value * efficiency
 
@@ -95,12 +95,12 @@ class Processor:
     """A GPU or CPU, as far as a roofline describes it.
 
     Args:
-        name: for the command line.
-        title: for people.
+        name: short name for the command line, such as "vck190".
+        title: name for tables and figures.
         peak: multiplications with accumulation per second, in `precision`.
-        precision: of the peak.
-        memory: peak bandwidth.
-        power: drawn by the whole card or socket while it works.
+        precision: number format in which the peak holds, such as "fp16".
+        memory: peak bandwidth of the memory.
+        power: power that the whole card or socket draws while it works.
     """
 
     name: str

@@ -26,11 +26,11 @@ class Published:
     """An accelerator that was measured on the VCK190, to hold the prices to.
 
     Args:
-        lut: that it takes.
-        clock_hz: its clock.
-        watts: that it draws.
-        operations: additions and multiplications per second.
-        images: a second.
+        lut: number of lookup tables that the design takes.
+        clock_hz: cycles per second.
+        watts: power that the design draws.
+        operations: number of additions and multiplications per second.
+        images: number of images per second.
     """
 
     lut: float
@@ -114,12 +114,12 @@ class Activity(Protocol):
 
     @property
     def cycles(self) -> int:
-        """In all."""
+        """Number of cycles from the first task to the last."""
         ...
 
     @property
     def seconds(self) -> float:
-        """In all."""
+        """The same time in seconds."""
         ...
 
     @property
@@ -129,12 +129,12 @@ class Activity(Protocol):
 
     @property
     def bytes_read(self) -> float:
-        """From the external memory."""
+        """Number of bytes read from the external memory."""
         ...
 
     @property
     def bytes_written(self) -> float:
-        """To the external memory."""
+        """Number of bytes written to the external memory."""
         ...
 
 
@@ -144,10 +144,10 @@ def energy(
     """Joules of a run.
 
     Args:
-        design: what is built.
-        run: what it did.
-        device: on which it is built.
-        multipliers: as for `cost.resources`.
+        design: the design that ran.
+        run: the cycles, products and bytes of the run.
+        device: the FPGA on which the design is built.
+        multipliers: how the matrix unit multiplies, as for `cost.resources`.
     """
     total = Uncertain({static_power(device): run.seconds})
     total += Uncertain({DRAM[device.dram]: 1e-12 * (run.bytes_read + run.bytes_written)})

@@ -50,11 +50,11 @@ class Unknown:
     """One number that is known to lie within an interval.
 
     Args:
-        name: unique; unknowns of one name are one and the same.
-        range: where it lies.
-        unit: of the number.
-        source: where the range comes from.
-        recalled: whether a part of the range has no source at hand.
+        name: unique name; unknowns of one name are one and the same.
+        range: the interval in which the number lies.
+        unit: unit in which the number counts.
+        source: the document from which the range is taken.
+        recalled: whether no source is at hand for a part of the range.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Uncertain:
     """A sum of unknowns, each times a known factor that is not negative.
 
     Args:
-        factors: how often each unknown counts.
+        factors: the factor of each unknown, that is how often it is counted.
     """
 
     factors: Mapping[Unknown, float] = field(default_factory=dict)

@@ -143,8 +143,8 @@ def make(limit: int = 24, say: Any = print) -> dict[str, Any]:
     """All results, in some minutes.
 
     Args:
-        limit: of designs to simulate in each search.
-        say: told what has been done.
+        limit: how many designs to simulate at most in each search.
+        say: called with a line of text whenever a part is done.
     """
     targets = {}
     for mhz in (250, 300, 350, 400):
@@ -210,7 +210,7 @@ def provenance() -> dict[str, Any]:
 
 @cache
 def _synthesis_digest() -> str:
-    """Of what every unit costs and of the hardware it is the cost of."""
+    """Digest of what every unit costs and of the hardware that it is the cost of."""
     table = json.loads(data.path(SYNTHESIS_RESULTS).read_text(encoding="utf-8"))
     units = [
         [row["entry"], row["digest"], {**row["result"], "seconds": None}] for row in table["units"]

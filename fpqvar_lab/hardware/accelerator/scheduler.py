@@ -147,9 +147,11 @@ class PipelineScheduler:
 
         Args:
             op: The product.
-            service: The array that multiplies, for columns as the chunk has them.
-            loaded: When the chunk is there.
-            runs: The end of each run of rows, and the cycle from which it is there.
+            service: The array that multiplies rows by as many columns as the chunk has.
+            loaded: The cycle from which the chunk is in the weight buffer, and what the array waits
+                for until then.
+            runs: The row after the last of each run of rows, and the cycle from which the run can
+                be read.
 
         Returns:
             The end of each run, and the cycle from which its result is there.

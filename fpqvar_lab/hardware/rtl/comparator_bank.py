@@ -19,8 +19,8 @@ class ComparatorBank(Unit):
     every level, seven for E2M1 and 31 for E2M3.
 
     Args:
-        count: of thresholds.
-        width: of `x` and of each threshold, in bits.
+        count: number of thresholds; an index then ranges from 0 to `count`.
+        width: number of bits of `x` and of each threshold.
     """
 
     latency = 0

@@ -21,9 +21,9 @@ class DotProduct(Unit):
     interval 1. Exact: no sum of a group overflows.
 
     Args:
-        lane: how two operands are multiplied.
-        lanes: products per cycle.
-        group: products in a sum.
+        lane: the way in which two operands are multiplied.
+        lanes: number of products per cycle.
+        group: number of products in a sum.
     """
 
     def __init__(self, lane: Lane, lanes: int = 16, group: int = 128):

@@ -25,11 +25,11 @@ class GroupIntake(Unit):
     receiver takes a group's amax before its beats.
 
     Args:
-        lanes: numbers per beat.
-        width: of a number, sign included.
-        group: numbers that belong together; a multiple of `lanes`.
-        split: whether the signs have an amax each, as a dual format needs.
-        wait: cycles from a group's first beat in until the receiver takes its first beat.
+        lanes: number of elements that enter per beat.
+        width: number of bits of an element, sign included.
+        group: number of elements that belong together; a multiple of `lanes`.
+        split: whether each sign has an amax of its own, as a dual format needs.
+        wait: number of cycles from a group's first beat in until the receiver takes its first beat.
         interval: cycles between the groups that the receiver takes; with `wait` it says how much
             has to be kept.
 

@@ -41,12 +41,12 @@ class GroupQuantizer(Unit):
     first beat in to its first beat out.
 
     Args:
-        fmt: of the codes; sign-magnitude.
-        lanes: elements per beat.
-        width: of an element, sign included; at most 16.
-        group: elements that share a scale.
-        rounding: where exact ties go.
-        steps: bits of the quotient per cycle in the division.
+        fmt: format of the codes; it must be sign-magnitude.
+        lanes: number of elements that enter per beat, that is per cycle.
+        width: number of bits of an element, sign included; at most 16.
+        group: number of consecutive elements that share a scale.
+        rounding: which way exact ties go.
+        steps: number of bits of the quotient that the division finds per cycle.
 
     Raises:
         ValueError: when `lanes` does not divide `group`, or `width` exceeds 16.

@@ -31,9 +31,9 @@ class HadamardUnit(Unit):
     pushes the last one out; a beat that comes while it does waits for up to a group's time.
 
     Args:
-        points: a power of two.
-        lanes: a power of two from 2 to `points`.
-        width: of the input, sign included.
+        points: number of elements that are transformed together, a power of two.
+        lanes: number of elements that enter per beat, a power of two from 2 to `points`.
+        width: number of bits of an input element, sign included.
         signs: +1 or -1 for each element; all +1 by default.
 
     Raises:

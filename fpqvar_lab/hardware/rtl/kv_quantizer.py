@@ -21,12 +21,12 @@ class KVQuantizer(Unit):
     `latency`: from a vector's first beat in to its first word out; `interval`: between vectors.
 
     Args:
-        fmt: of the codes; E2M3 at 6 bits in the paper's recipes, or E2M1.
-        lanes: elements per beat.
-        width: of an element, sign included; at most 16.
-        group: the head's dimension.
-        rounding: where exact ties go.
-        gather: beats in a word of memory; it divides the beats of a vector.
+        fmt: format of the codes: E2M3 at 6 bits in the paper's recipes, or E2M1.
+        lanes: number of elements that enter per beat, that is per cycle.
+        width: number of bits of an element, sign included; at most 16.
+        group: number of channels of a head, which share a scale.
+        rounding: which way exact ties go.
+        gather: number of beats whose codes form a word of memory; it divides the beats of a vector.
 
     Raises:
         ValueError: when `lanes * gather` does not divide `group`.

@@ -134,8 +134,8 @@ class AlignedLane:
     """An operand given by three digits and a place, times a code: a table, and a place for it.
 
     Args:
-        b: format of the code.
-        places: how far each place shifts, ascending.
+        b: format of the codes that the aligned operand is multiplied by.
+        places: number of bits by which each place shifts, ascending.
     """
 
     b: SignedFormat

@@ -52,12 +52,12 @@ class MatrixUnit(Unit):
 
     Args:
         a: format of the rows' operand (activations).
-        b: of the columns' operand (weights); sign-magnitude.
-        rows: of the tile.
-        columns: of the tile.
-        lanes: products per cycle in each dot product.
-        group: elements that share a scale, in both operands.
-        result_bits: of a result.
+        b: format of the columns' operand (weights); it must be sign-magnitude.
+        rows: number of rows of the tile.
+        columns: number of columns of the tile.
+        lanes: number of products per cycle in each dot product.
+        group: number of elements that share a scale, in both operands.
+        result_bits: number of bits of a result, a signed integer.
 
     Raises:
         ValueError: when `lanes` does not divide `group`, or a group is over before all rows of the

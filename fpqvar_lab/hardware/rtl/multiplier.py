@@ -26,8 +26,8 @@ class Multiplier(Unit):
 
     Args:
         a: format of the first operand.
-        b: of the second; the same as `a` by default.
-        output: how the product is coded.
+        b: format of the second operand; the same as `a` by default.
+        output: code of the product, "sign-magnitude" or "twos-complement".
 
     Raises:
         ValueError: for a sign-magnitude product of two's complement operands.

@@ -21,8 +21,8 @@ class RoundingTable(Unit):
     format, whose sign selects the half.
 
     Args:
-        fmt: of the codes; sign-magnitude.
-        rounding: where exact ties go.
+        fmt: format of the codes; it must be sign-magnitude.
+        rounding: which way exact ties go.
     """
 
     latency = 0

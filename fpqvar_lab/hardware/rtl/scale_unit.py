@@ -29,9 +29,9 @@ class ScaleUnit(Unit):
     Latency 4, interval 1.
 
     Args:
-        total_bits: of the totals.
-        rows: sums that take turns.
-        result_bits: of the results.
+        total_bits: number of bits of a total, a signed integer.
+        rows: number of sums that take turns.
+        result_bits: number of bits of a result, a signed integer.
     """
 
     latency = 4

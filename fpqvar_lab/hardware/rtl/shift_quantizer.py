@@ -26,11 +26,12 @@ class ShiftQuantizer(Unit):
     `latency`: from a group's first beat in to its first beat out; `interval`: between groups.
 
     Args:
-        fmt: of the codes; sign-magnitude. A dual format's branches have scales of their own.
-        lanes: elements per beat.
-        width: of an element, sign included; at most 16.
-        group: elements that share a scale.
-        rounding: where exact ties go.
+        fmt: format of the codes; it must be sign-magnitude. Each branch of a dual format has a
+            scale of its own.
+        lanes: number of elements that enter per beat, that is per cycle.
+        width: number of bits of an element, sign included; at most 16.
+        group: number of consecutive elements that share a scale.
+        rounding: which way exact ties go.
 
     Raises:
         ValueError: when `lanes` does not divide `group`, `width` exceeds 16, or the format ties its

@@ -29,9 +29,9 @@ class ThresholdGenerator(Unit):
     Latency: one cycle for each threshold, and one more; interval: two more.
 
     Args:
-        fmt: whose midpoints they are.
-        width: of the elements, sign included; thresholds have one bit more.
-        rounding: where exact ties go.
+        fmt: the format whose midpoints are multiplied by the scale.
+        width: number of bits of an element, sign included; thresholds have one bit more.
+        rounding: which way exact ties go.
         largest_shift: how far the scale may lie above `fmt`'s own range of scales; more than 0
             where the scale is a dual format's other branch's times a power of two.
     """

@@ -55,7 +55,7 @@ class CompiledUnit:
     """A unit that runs as machine code, from its reset state at every call of `run`.
 
     Args:
-        unit: a component, whose clock (if any) is the default one.
+        unit: an Amaranth component, whose clock (if any) is the default one.
 
     Raises:
         ToolError: when Yosys or the compiler fails.
@@ -72,7 +72,7 @@ class CompiledUnit:
         """Simulate; an output's value in a cycle is the one just before the clock edge.
 
         Args:
-            cycles: how many.
+            cycles: number of clock cycles to simulate.
             inputs: port name to words (cycles, words) as made by `to_words`, or one number for all
                 cycles; ports not named are 0.
 
@@ -99,9 +99,9 @@ def run_beats(unit: Unit, beats: NDArray, width: int) -> Words:
     The beats enter `i` without a pause, so the unit has to keep up; the receiver is always ready.
 
     Args:
-        unit: with streams `i` and `o`.
-        beats: (beats, lanes), integers.
-        width: of a lane, in bits.
+        unit: a unit with streams `i` and `o`.
+        beats: integers (beats, lanes) that enter, one row per beat.
+        width: number of bits of a lane.
 
     Raises:
         ValueError: when the unit gives not one beat for each.

@@ -31,8 +31,8 @@ def netlist_is_equal(
     """Whether a unit's netlist of lookup tables does what the unit does.
 
     Args:
-        unit: combinational, or with one clock.
-        family: of the cells.
+        unit: a unit that is combinational or has one clock.
+        family: the device family whose cells the netlist is made of, such as "xcup".
         cycles: for how many cycles from the reset state, whatever the inputs are; 1 proves all
             there is of a combinational unit.
 

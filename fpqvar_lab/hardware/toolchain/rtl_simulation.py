@@ -66,14 +66,14 @@ def run_stream(
     """Send `beats` through the streams `unit.i` and `unit.o` until `count` beats came out.
 
     Args:
-        unit: with a stream `i` in and a stream `o` out.
-        beats: payloads to send.
-        count: beats to wait for.
+        unit: a unit with a stream `i` in and a stream `o` out.
+        beats: the payloads to send.
+        count: number of beats to wait for.
         offers: whether a beat is offered, cycle by cycle; True after the last.
         accepts: whether the receiver is ready, cycle by cycle; True after the last.
         constants: other inputs by name, and their values.
         watched: label to signal, of the unit or of one inside it: a waveform to draw.
-        limit: of cycles.
+        limit: number of cycles after which the run is given up.
 
     Raises:
         TimeoutError: when fewer than `count` beats came out within `limit` cycles.
@@ -123,9 +123,9 @@ def record_waves(
     """The values of signals in each cycle, just before the clock edge: a waveform to draw.
 
     Args:
-        unit: with a clock.
+        unit: a unit with a clock.
         inputs: port name to its value in each cycle; all of the same length.
-        watched: label to signal.
+        watched: the signals to record, by their labels.
     """
     waves: dict[str, list[int]] = {label: [] for label in watched}
     cycles = len(next(iter(inputs.values())))

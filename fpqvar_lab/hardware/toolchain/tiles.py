@@ -22,10 +22,10 @@ class Operands:
     """Both operands of `a @ b.T` in the bits that the matrix unit takes.
 
     Args:
-        a: codes, (rows, inner).
-        b: codes, (columns, inner).
-        a_scales: bfloat16 scales as 16-bit words, (rows, groups).
-        b_scales: the same, (columns, groups).
+        a: codes of the rows' operand, (rows, inner).
+        b: codes of the columns' operand, (columns, inner).
+        a_scales: bfloat16 scales of `a` as 16-bit words, (rows, groups).
+        b_scales: bfloat16 scales of `b` as 16-bit words, (columns, groups).
         negative: the negative half's scales as words, or its shifts, (rows, groups); for a dual
             format in `a`.
     """
@@ -41,8 +41,8 @@ def matrix_operands(a: QuantizedTensor, b: QuantizedTensor) -> Operands:
     """The operands as they are stored.
 
     Args:
-        a: (rows, inner), in groups, with bfloat16 scales; any format.
-        b: (columns, inner), the same; no dual format.
+        a: quantized (rows, inner), in groups, with bfloat16 scales; any format.
+        b: quantized (columns, inner) in the same way, but in no dual format.
 
     Raises:
         TypeError: when scales are not bfloat16.
@@ -90,9 +90,9 @@ def compiled_results(unit: MatrixUnit, beats: Beats, base: int) -> NDArray[np.in
     """The results of a run in the fast simulator, with a receiver that is always ready.
 
     Args:
-        unit: that takes the beats.
-        beats: of whole tiles.
-        base: results are in units of 2^base.
+        unit: the matrix unit that takes the beats.
+        beats: the beats of one or more whole tiles.
+        base: exponent of the results' unit, 2^base.
 
     Returns:
         (tiles * unit.rows, unit.columns), in the order in which they come out.

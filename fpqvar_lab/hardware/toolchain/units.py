@@ -37,10 +37,11 @@ class Kind:
     """A kind of unit.
 
     Args:
-        make: builds it from a format and a number of lanes (which some ignore).
-        summary: for the command line's list.
-        lanes: by default; 0 where lanes mean nothing.
-        macs: products per cycle, by lanes; 0 where there are none.
+        make: a function that builds a unit from a format and a number of lanes (which some ignore).
+        summary: one line for the command line's list.
+        lanes: default number of lanes; 0 where lanes mean nothing.
+        macs: a function that gives the products per cycle for a number of lanes; 0 where there are
+            none.
     """
 
     make: Callable[[Format, int], Unit]
