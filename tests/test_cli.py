@@ -54,6 +54,7 @@ OPTIONS = {
     "out",
     "quantize": "model weights vqvae recipe show pictures tokens seed batch-size spill fc1-factors "
     "qkv-factors device dtype out",
+    "export": "weights to dtype out",
     "evaluate": "model weights vqvae recipes quantized reference test-pictures inception-weights "
     "samples pictures seed cfg top-k top-p batch-size shard keep-samples device dtype threads "
     "execution workers scheduler refresh remeasure confirm out",

@@ -15,13 +15,14 @@ from cyclopts import App, CycloptsError, Parameter
 import fpqvar_lab
 from fpqvar_lab.cli.evaluate import evaluate
 from fpqvar_lab.cli.explore import explore
+from fpqvar_lab.cli.export import export
 from fpqvar_lab.cli.quantize import quantize
 from fpqvar_lab.cli.sample import sample
 from fpqvar_lab.cli.simulate import simulate
 from fpqvar_lab.cli.synth import synth
 from fpqvar_lab.cli.train import train
 
-COMMANDS = (sample, train, quantize, evaluate, synth, simulate, explore)
+COMMANDS = (sample, train, quantize, export, evaluate, synth, simulate, explore)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@ KV cache. A quantized model is stored in a file that needs no calibration to be 
 """
 
 from fpqvar_lab.method.distillation import kl_divergence, sample_distillation_set
+from fpqvar_lab.method.export import export_public, public_state
 from fpqvar_lab.method.format_search import (
     FP4_FORMATS,
     FP6_FORMATS,
@@ -52,6 +53,7 @@ __all__ = [
     "choose_formats",
     "design_grid",
     "exact_integers",
+    "export_public",
     "find_recipe",
     "group_magnitudes",
     "input_moments",
@@ -61,6 +63,7 @@ __all__ = [
     "load_quantized",
     "make_plan",
     "mid_rise_recipe",
+    "public_state",
     "quantize_gptq",
     "quantize_model",
     "read_recipe",
