@@ -61,10 +61,12 @@ def input_pass(options: argparse.Namespace) -> None:
         "input pass, 2048 x 1920, groups of 128; ratio: one read and one write over ours",
         {
             "one read and one write, float32": lambda: target.copy_(x),
-            "transform and E2M1, to float32": lambda: steps(x, torch.float32),
-            "transform and E2M1, to bfloat16": lambda: steps(x, torch.bfloat16),
-            "transform and E2M1, bfloat16 to bfloat16": lambda: steps(narrow, torch.bfloat16),
-            "dual FP4, to bfloat16": lambda: dual(x, torch.bfloat16),
+            "transform and E2M1, to float32": lambda: steps(x, torch.float32, reuse_memory=True),
+            "transform and E2M1, to bfloat16": lambda: steps(x, torch.bfloat16, reuse_memory=True),
+            "transform and E2M1, bfloat16 to bfloat16": lambda: steps(
+                narrow, torch.bfloat16, reuse_memory=True
+            ),
+            "dual FP4, to bfloat16": lambda: dual(x, torch.bfloat16, reuse_memory=True),
             "reference: transform, then quantizer": lambda: q(ght(x)),
         },
         options,

@@ -1,5 +1,6 @@
 """Packed weights and the products against dequantization and float64 products."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -157,6 +158,31 @@ def test_integer_products_have_exact_sums(weight, inputs):
     # Values are rounded once each; sums are not; then two factors and a bias.
     magnitudes = steps.quantizer(x).abs() @ packed.dequantize().abs().T
     assert ((result - (exact + bias)).abs() <= 8 * 2.0**-24 * (magnitudes + bias.abs())).all()
+
+
+def test_models_in_several_threads_do_not_share_memory():
+    """Oracle: the same layers one after the other, outside of any pool."""
+    layers = [layer(Quantizer(E2M1, GROUPS), Quantizer(E2M1, GROUPS), 128) for _ in range(4)]
+    products = [FloatProduct(packed, steps, torch.float32) for packed, steps in layers]
+    inputs = [normal(64, 512, seed=index) for index in range(4)]
+    expected = [run(x, None) for run, x in zip(products, inputs, strict=True)]
+
+    def repeat(index: int) -> bool:
+        results = [products[index](inputs[index], None) for _ in range(50)]
+        return all(torch.equal(result, expected[index]) for result in results)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(repeat, range(4)))
+
+
+def test_memory_that_is_used_again_is_overwritten_by_the_next_call_only():
+    steps, x = InputPass(Quantizer(E2M1, GROUPS)), normal(4, 256)
+    own = steps(x, torch.float32).values
+    first = steps(x, torch.float32, reuse_memory=True).values
+    assert torch.equal(first, own)
+    second = steps(2 * x, torch.float32, reuse_memory=True).values
+    assert second.data_ptr() == first.data_ptr()
+    assert torch.equal(own, steps(x, torch.float32).values)
 
 
 def test_integers_and_scales_are_the_quantizers():

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fpqvar_lab.execution import native
 from fpqvar_lab.execution.magnitudes import halves
+from fpqvar_lab.execution.scratch import scratch
 from fpqvar_lab.formats import TIES_TO_EVEN, DualFormat, require_float
 from fpqvar_lab.quantization import (
     ABSMAX,
@@ -63,13 +64,22 @@ class InputPass:
     transform: GroupHadamard | None = None
     factors: Tensor | None = None
 
-    def __call__(self, x: Tensor, dtype: torch.dtype, shift: Tensor | None = None) -> Operand:
+    def __call__(
+        self,
+        x: Tensor,
+        dtype: torch.dtype,
+        shift: Tensor | None = None,
+        *,
+        reuse_memory: bool = False,
+    ) -> Operand:
         """The operand for activations.
 
         Args:
             x: (..., channels), floating point.
             dtype: type of the operand's values, float32 or bfloat16.
             shift: (channels,), subtracted before the transform; or None.
+            reuse_memory: whether the values may lie in memory that the thread's next call of any
+                input pass overwrites.
 
         Raises:
             TypeError: when `x` is not floating point.
@@ -80,7 +90,9 @@ class InputPass:
             group = self._group(x)
             if group is not None and native.library() is not None and not _is_recorded(x):
                 self.quantizer.granularity.scale_shape(x.shape)
-                return self._by_kernel(x, dtype, shift, group)
+                held = scratch("operand", x.shape, dtype) if reuse_memory else None
+                values = torch.empty(x.shape, dtype=dtype) if held is None else held
+                return self._by_kernel(x, values, shift, group)
         return self._quantized(self._transformed(x, shift), dtype)
 
     def _group(self, x: Tensor) -> int | None:
@@ -112,21 +124,21 @@ class InputPass:
         values = scheme.values(levels, *scheme.columns(stored))
         return Operand(quantizer.granularity.restore(values, x.shape).to(dtype), factor)
 
-    def _by_kernel(
-        self, x: Tensor, dtype: torch.dtype, shift: Tensor | None, group: int
-    ) -> Operand:
+    def _by_kernel(self, x: Tensor, values: Tensor, shift: Tensor | None, group: int) -> Operand:
         if self.transform is not None and not _fits_kernel(self.transform, x):
             x, shift = self._transformed(x, shift), None
             inner = InputPass(self.quantizer)
         else:
             inner = self
         x = x.contiguous()
-        call = inner._call(x, dtype, group)
+        call = inner._call(x, values.dtype, group)
         tensors = inner._tensors(x, shift)
         if self.quantizer.scale_dtype in _STORAGES and not _is_coupled(self.quantizer):
-            return Operand(_run(call, tensors, None, x, dtype, self.quantizer.check), None)
+            _run(call, tensors, None, values, self.quantizer.check)
+            return Operand(values, None)
         given, factor = inner._given_scales(call, tensors, x)
-        return Operand(_run(call, tensors, given, x, dtype, False), factor)
+        _run(call, tensors, given, values, False)
+        return Operand(values, factor)
 
     def integers(self, x: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Activations as integers, for a quantizer with one scale for each token.
@@ -220,18 +232,15 @@ def _run(
     call: native.Pass,
     tensors: tuple[Tensor | None, ...],
     given: Tensor | None,
-    x: Tensor,
-    dtype: torch.dtype,
+    values: Tensor,
     check: bool,
-) -> Tensor:
+) -> None:
     kernels = native.library()
     assert kernels is not None
-    values = torch.empty(x.shape, dtype=dtype)
     addresses = [*map(native.address, tensors), native.address(given), None, values.data_ptr()]
     not_finite = _require(kernels.quantize_rows(byref(call), *addresses))
     if not_finite and check:
         raise ValueError(_NOT_FINITE)
-    return values
 
 
 def _require(result: int) -> int:

@@ -70,7 +70,7 @@ class FloatProduct:
         self.weight.keep()
 
     def __call__(self, x: Tensor, bias: Tensor | None, shift: Tensor | None = None) -> Tensor:
-        values, factor = self._inputs(x, self.weight.dtype, shift)
+        values, factor = self._inputs(x, self.weight.dtype, shift, reuse_memory=True)
         if self.weight.factor is not None:
             factor = self.weight.factor if factor is None else factor * self.weight.factor
         if factor is None and (bias is None or bias.dtype == values.dtype):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fpqvar_lab.execution import native
 from fpqvar_lab.execution.input_pass import split_factor
+from fpqvar_lab.execution.scratch import scratch
 from fpqvar_lab.formats import Format, code_values
 from fpqvar_lab.quantization import Affine, PerChannel, PerGroup, PerTensor, QuantizedTensor
 
@@ -71,7 +72,7 @@ class WeightOperand:
         )
         # Blocks that begin with a whole byte.
         height = min(rows, -(-height // 8) * 8)
-        buffer = _buffer(height * channels, self.dtype)
+        buffer = scratch("weight", (height * channels,), self.dtype)
         for first in range(0, rows, height):
             last = min(first + height, rows)
             values = buffer[: (last - first) * channels].view(last - first, channels)
@@ -137,14 +138,3 @@ def product(x: Tensor, weight: WeightOperand, bias: Tensor | None) -> Tensor:
 def _levels(fmt: Format) -> Tensor:
     """The levels of all codes; codes that do not occur give 0."""
     return code_values(fmt).nan_to_num(0.0).contiguous()
-
-
-_buffers: dict[torch.dtype, Tensor] = {}
-
-
-def _buffer(elements: int, dtype: torch.dtype) -> Tensor:
-    """Memory that all layers share; the longest so far is kept."""
-    buffer = _buffers.get(dtype)
-    if buffer is None or len(buffer) < elements:
-        buffer = _buffers[dtype] = torch.empty(elements, dtype=dtype)
-    return buffer
