@@ -21,7 +21,7 @@ def quantized_beat(fmt: Format, lanes: int) -> StructLayout:
     """What the quantizers send: codes, the group's scale, and whether the group ends here.
 
     `scale` holds bfloat16 bits. A dual format has `negative` too: bfloat16 bits of the negative
-    half's scale, or for `scale_ratio="power-of-two"` the shift, an 8-bit integer.
+    branch's scale, or for `scale_ratio="power-of-two"` the shift, an 8-bit integer.
     """
     layout: dict[str, object] = {"codes": ArrayLayout(fmt.bits, lanes), "scale": 16}
     if isinstance(fmt, DualFormat):
@@ -170,6 +170,6 @@ def _all(values: Iterable[Value]) -> Value:
 
 
 def _threshold(bank: Signal, index: int) -> Value:
-    """One of a half's thresholds; what the half does not have is never reached."""
+    """One of a branch's thresholds; what the branch does not have is never reached."""
     width, count = bank.shape().elem_shape, bank.shape().length
     return bank[index] if index < count else Const(2**width - 1, width)

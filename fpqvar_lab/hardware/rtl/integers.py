@@ -10,7 +10,7 @@ from fpqvar_lab.formats import DualFormat, Format, IntFormat, Rounding, SignedFo
 def code_integers(fmt: Format) -> tuple[int, ...]:
     """The integer of each of the 2^bits codes, in units of the format's `quantum`.
 
-    The halves of a dual format each count in their own unit. A code that is no number (E4M3FN's
+    The branches of a dual format each count in their own unit. A code that is no number (E4M3FN's
     highest) counts as 0: it never comes.
     """
     if isinstance(fmt, DualFormat):

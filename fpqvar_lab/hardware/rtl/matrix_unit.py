@@ -43,8 +43,8 @@ class MatrixUnit(Unit):
     A group takes `group / lanes` beats, after which every dot product's total is kept aside; while
     the next group passes, one `ScaleUnit` for each column multiplies the rows' totals by their
     scales and adds them up over the groups (see there for what is exact). A dual format with free
-    scales has two totals in each place, and takes two turns; with a power-of-two ratio each row has
-    a `OperandAligner` for each lane, and a single total.
+    scales has two totals for each output, and takes two turns; with a power-of-two ratio each row
+    has an `OperandAligner` for each lane, and a single total.
 
     `interval`: `group / lanes` cycles between groups. `latency`: from the first beat of a sum's
     last group to its first row. The unit takes the last group of a sum only when there is room for
@@ -187,7 +187,7 @@ class MatrixUnit(Unit):
             ]
 
     def _keep(self, m: Module, ends: Value, column: int) -> list[Value]:
-        """A column's totals at the end of a group: row after row, half after half."""
+        """A column's totals at the end of a group: row after row, branch after branch."""
         dots = [dots[column] for dots in self._dots]
         if self.passes == 1:
             totals: list[Value] = [dot.total for dot in dots]

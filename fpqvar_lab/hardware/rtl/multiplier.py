@@ -57,7 +57,7 @@ class TableMultiplier(Multiplier):
 
     With a sign-magnitude product the signs are one XOR, and the table is over the magnitudes: for
     two E2M1 codes 6 inputs, so each product bit is one 6-input LUT. The sign of a dual format's
-    code also selects the half, and enters the table.
+    code also selects the branch, and enters the table.
     """
 
     def elaborate(self, platform: object) -> Module:

@@ -18,7 +18,7 @@ class RoundingTable(Unit):
 
     For E2M1 the magnitude has 5 bits (three before the point and two behind), so each bit of the
     code is one 6-input LUT. Ties to one side make the sign a seventh input, and so does a dual
-    format, whose sign selects the half.
+    format, whose sign selects the branch.
 
     Args:
         fmt: format of the codes; it must be sign-magnitude.

@@ -26,7 +26,7 @@ class Operands:
         b: codes of the columns' operand, (columns, inner).
         a_scales: bfloat16 scales of `a` as 16-bit words, (rows, groups).
         b_scales: bfloat16 scales of `b` as 16-bit words, (columns, groups).
-        negative: the negative half's scales as words, or its shifts, (rows, groups); for a dual
+        negative: the negative branch's scales as words, or its shifts, (rows, groups); for a dual
             format in `a`.
     """
 

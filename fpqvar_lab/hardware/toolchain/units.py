@@ -51,7 +51,7 @@ class Kind:
 
 
 def weight_format(fmt: Format) -> SignedFormat:
-    """The format of the weights beside activations in `fmt`: a dual format's positive half."""
+    """The format of the weights beside activations in `fmt`: a dual format's positive branch."""
     return fmt.positive if isinstance(fmt, DualFormat) else fmt
 
 
