@@ -18,9 +18,9 @@ def scratch(purpose: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """A tensor on the CPU with undefined content, valid until the next call for the same purpose.
 
     Args:
-        purpose: whatever must not share memory at the same time has another one.
-        shape: of the tensor.
-        dtype: of the tensor.
+        purpose: name of the use; tensors that live at the same time need different ones.
+        shape: shape of the tensor.
+        dtype: type of the tensor's values.
     """
     held: dict[tuple[str, torch.dtype], Tensor] = _own.__dict__.setdefault("held", {})
     count, key = math.prod(shape), (purpose, dtype)

@@ -24,7 +24,7 @@ def public_state(model: QuantizedVAR, dtype: torch.dtype = torch.float32) -> dic
 
     Args:
         model: a quantized model.
-        dtype: of the floating-point tensors, on the CPU.
+        dtype: type of the floating-point tensors, which are on the CPU.
 
     Raises:
         ValueError: when a weight is being learned (`QuantLinear.unfreeze`).
@@ -58,7 +58,7 @@ def export_public(model: QuantizedVAR, file: Path, dtype: torch.dtype = torch.fl
     Args:
         model: a quantized model.
         file: the file to write.
-        dtype: of the floating-point tensors; the public checkpoints have float16.
+        dtype: type of the floating-point tensors; the public checkpoints have float16.
 
     Raises:
         ValueError: as `public_state`; or a number is beyond the range of `dtype`.

@@ -22,7 +22,7 @@ class HeadRunner:
     the last one where the buffers are double, and else of the last one.
 
     Args:
-        design: What is built.
+        design: The design that the work runs on.
         timeline: The timeline that the tasks run on.
         memory: The channel to the external memory.
         results: What has run, to which each head's part is added.
@@ -73,7 +73,7 @@ class ColumnQuantizer:
 
     Args:
         op: The quantizing operation.
-        design: What is built.
+        design: The design that the work runs on.
         timeline: The timeline that the tasks run on.
         result: The operation's result, to which groups are added.
     """

@@ -30,7 +30,7 @@ class Baseline:
 
     Args:
         name: The name for people.
-        recipe: What is quantized.
+        recipe: The recipe that says what is quantized, and how.
         clock_hz: The clock of both designs that are compared.
         products: How many products one DSP computes per cycle; 0 for multipliers in LUTs.
         columns: The columns of the arrays; None for as many as take the LUTs of the other design's

@@ -65,9 +65,9 @@ class Assumption:
     """The cost of something that was not synthesized here.
 
     Args:
-        resources: What one of them takes.
-        each: What is counted, such as "lane".
-        reason: Why it is taken to be this much.
+        resources: The cells that one of them takes.
+        each: The thing that is counted, such as "lane".
+        reason: Why the cost is taken to be this much.
     """
 
     resources: Resources
@@ -114,7 +114,7 @@ def resources(design: Design, multipliers: DSPMultipliers | None = None) -> Reso
     """What a design takes in all.
 
     Args:
-        design: What is built.
+        design: The design whose cells are counted.
         multipliers: How the matrix unit multiplies; in LUTs by default.
     """
     total = Resources()

@@ -57,7 +57,7 @@ class DesignTask:
 
     Args:
         design: The design.
-        problem: What is asked of it.
+        problem: The work that the design is to do, and the device it has to fit.
     """
 
     design: Design
@@ -83,7 +83,7 @@ class Exploration:
     """A search, which can be interrupted and goes on from its file.
 
     Args:
-        problem: What is asked.
+        problem: The work that designs are to do, and the device they have to fit.
         points: The designs simulated so far.
         fitting: How many designs fit.
         pruned: How many of these were not simulated, because their bounds are beaten.

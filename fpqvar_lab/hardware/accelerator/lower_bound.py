@@ -83,7 +83,7 @@ class StepLoad:
 
     Args:
         blocks: How many blocks there are.
-        block: One of them.
+        block: One of the blocks, which are all alike in a step.
         weight_bytes: Bytes of weights read in this step.
         head_macs: Multiply-accumulate operations of the layer that gives the logits, which follows
             all blocks.
@@ -162,7 +162,7 @@ class Least:
 
     Args:
         cycles: A bound on all cycles, for this scheduler's order of work.
-        seconds: The same in seconds.
+        seconds: The bound on all cycles, in seconds.
         busy: A bound on the busy cycles of each unit, for any order.
         bytes_read: Bytes read from the external memory.
         bytes_written: Bytes written to it.

@@ -13,7 +13,7 @@ class MemoryChannel:
     Args:
         timeline: The timeline that the transfers run on.
         clock_hz: Cycles per second.
-        bytes_per_s: What the memory gives.
+        bytes_per_s: Bytes per second that the memory gives.
 
     Raises:
         ValueError: when the rate is not positive.

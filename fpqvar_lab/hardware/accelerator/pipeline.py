@@ -46,9 +46,9 @@ class Run:
     Args:
         ops: The operations that ran.
         design: The design that they ran on.
-        memory_bytes_per_s: What the external memory gave.
-        cycles: All cycles.
-        steps: The same by step.
+        memory_bytes_per_s: Bytes per second that the external memory gave.
+        cycles: Number of cycles from the first task's start to the last result.
+        steps: What happened in each step.
         events: All tasks, if they were recorded.
         tasks: How many tasks there were.
     """

@@ -21,10 +21,10 @@ class Point:
     """A design as simulated.
 
     Args:
-        design: What is built.
+        design: The design that was simulated.
         recipe: The name of the recipe.
         images_per_second: The simulated speed.
-        joules_per_image: Where the energy per image lies.
+        joules_per_image: The interval in which the energy per image lies.
         middle: Joules per image with every price in the middle of its range.
         fractions: The fraction of the device's cells that is used, by kind.
         busy: The fraction of all cycles in which each unit works.

@@ -25,7 +25,7 @@ class Problem:
 
     Args:
         model: The name of a preset of `VARConfig`.
-        recipe: What is quantized.
+        recipe: The recipe that says what is quantized, and how.
         device: The name of an FPGA in `device.DEVICES`.
         batch: How many images are sampled together.
         clock_hz: The clock of the design; an assumption, for nothing here has been placed and

@@ -38,8 +38,8 @@ class PipelineScheduler:
 
     Args:
         ops: The operations, in an order in which they can run.
-        design: What is built.
-        memory_bytes_per_s: What the external memory gives.
+        design: The design that the work runs on.
+        memory_bytes_per_s: Bytes per second that the external memory gives.
         timeline: The timeline that the tasks run on.
 
     Raises:

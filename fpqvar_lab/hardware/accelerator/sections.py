@@ -18,7 +18,7 @@ class Section:
         op: The operation, or the layer that gives queries, keys and values.
         is_stage: Whether it is a further stage of the matrix operation before it.
         takes_columns: Whether it quantizes groups of what comes column by column.
-        by_head: What follows for each head.
+        by_head: The operations that follow for each head.
         quantizer: What quantizes the columns that the heads give.
     """
 

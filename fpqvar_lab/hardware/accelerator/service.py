@@ -16,7 +16,7 @@ class ElementService:
     """A unit that treats elements.
 
     Args:
-        unit: The unit.
+        unit: The unit that does the work.
         elements: How many elements it takes at a time.
         interval: For how many cycles these keep it busy.
         tail: How many cycles after the last busy one the results are there.

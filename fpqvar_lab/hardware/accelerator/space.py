@@ -28,7 +28,8 @@ class Space:
         hadamard_lanes: See `Design`.
         quantizer_lanes: See `Design`.
         special_lanes: See `Design`.
-        weight_buffers: Bytes; designs whose buffer does not hold two tiles' weights are left out.
+        weight_buffers: Sizes of the weight buffer in bytes; designs whose buffer does not hold two
+            tiles' weights are left out.
     """
 
     tiles: tuple[tuple[int, int], ...] = ((8, 16), (16, 8), (32, 4))
@@ -79,7 +80,7 @@ class Candidate:
     """A design that fits, and what it can give at best.
 
     Args:
-        design: What is built.
+        design: A design whose parts fit the device together.
         images_per_second: A bound on its speed.
         images_per_joule: A bound on its efficiency, with every price in the middle of its range.
     """

@@ -15,7 +15,7 @@ class Setting:
 
     Args:
         config: The sizes of the model.
-        recipe: What is quantized.
+        recipe: The recipe that says what is quantized, and how.
         batch: How many images are sampled together.
         passes: How many sequences pass through the blocks: twice the batch with guidance.
     """
@@ -37,11 +37,11 @@ class StepWriter:
     What adds operations returns the name of the last one, which the next ones wait for.
 
     Args:
-        setting: What all steps share.
+        setting: The model, recipe and batch that all steps share.
         step: Which step it is, from 0.
         new: How many tokens per image the step computes.
         seen: How many tokens per image they attend to, themselves included.
-        ops: The list.
+        ops: The list that operations are appended to.
     """
 
     setting: Setting

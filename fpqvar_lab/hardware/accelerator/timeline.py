@@ -99,9 +99,9 @@ class Timeline:
 
         Args:
             op: The operation that the task is a part of.
-            unit: The unit.
+            unit: The unit that does the work.
             cycles: For how many cycles the unit is busy.
-            needs: What must be there first.
+            needs: For each thing that must be there first, the cycle from which it is.
             tail: How many cycles after the last busy one the results are there.
             drain: For how many cycles after the last busy one the unit takes no other task.
         """

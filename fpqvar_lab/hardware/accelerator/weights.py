@@ -83,7 +83,7 @@ class WeightStream:
 
     Args:
         chunks: All chunks of the product, in order.
-        design: What is built.
+        design: The design that the work runs on.
         buffer: The buffer that all products share.
         load: Reads so many bytes once its dependencies are met; returns the cycle in which they are
             there.
