@@ -66,13 +66,15 @@ def _state(
     recorded = provenance.get("recipe_sha256")
     if recorded is not None and (recipe is None or recipe_digest(recipe) != recorded):
         return RowState("recipe has changed", modules)
-    known = [("confirmed", provenance["confirmed"])] if "confirmed" in provenance else []
+    known: list[tuple[Status, Content]] = [("measured", provenance)]
+    if "confirmed" in provenance:
+        known.append(("confirmed", provenance["confirmed"]))
     changed = modules
-    for status, record in [("measured", provenance), *known]:
+    for status, record in known:
         then = codes.get(record["code"], {})
         changed = tuple(module for module in modules if then.get(module) != now[module])
         if not changed:
-            return RowState("measured" if status == "measured" else "confirmed", modules)
+            return RowState(status, modules)
     return RowState("code has changed", modules, changed)
 
 
