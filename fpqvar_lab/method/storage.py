@@ -22,7 +22,8 @@ from fpqvar_lab.var import AdaLN, HeldLinear, VARConfig, read_config, read_metad
 
 _FORMAT = "fpqvar-lab quantized VAR 2"
 _ADALN_WEIGHT = "ada_lin.1.weight"
-_ALWAYS_FLOAT32 = ("input_scale", "transform.signs")  # whatever the model's dtype
+# Whatever the dtype of the model.
+_ALWAYS_FLOAT32 = ("input_scale", "input_shift", "step_bias", "transform.signs")
 _READABLE = (_FORMAT, "fpqvar-lab quantized VAR 1")  # 1 is the first edition's
 
 
