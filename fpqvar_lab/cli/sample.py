@@ -1,7 +1,7 @@
 """`fpqvar-lab sample`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fpqvar_lab.cli.checks import writable
 from fpqvar_lab.cli.options import Computation, Execution, Labels, Sampling, Size, Source, between
@@ -49,18 +49,20 @@ def sample(
 
     model, vqvae = load_models(source, computation, execution)
     device = computation.device
-    _, shown = var.sample(
-        model,
-        vqvae,
-        torch.tensor(labels * rows, device=device),
-        cfg=sampling.cfg,
-        top_k=sampling.top_k,
-        top_p=sampling.top_p,
-        more_smooth=more_smooth,
-        generator=torch.Generator(device).manual_seed(sampling.seed),
-        return_steps=True,
+    options: dict[str, Any] = {
+        "cfg": sampling.cfg,
+        "top_k": sampling.top_k,
+        "top_p": sampling.top_p,
+        "more_smooth": more_smooth,
+        "generator": torch.Generator(device).manual_seed(sampling.seed),
+    }
+    drawn = torch.tensor(labels * rows, device=device)
+    # Decoding the image of each step would take longer than the steps.
+    images = (
+        torch.cat(var.sample(model, vqvae, drawn, return_steps=True, **options)[1])
+        if steps
+        else var.sample(model, vqvae, drawn, **options)
     )
-    images = torch.cat(shown if steps else shown[-1:])
     for side in (2, 3):
         images = images.repeat_interleave(zoom, dim=side)
     with replacing(out) as partial:
