@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from fpqvar_lab.cli import main
 from fpqvar_lab.method import (
     QuantizedVAR,
+    QuantLinear,
+    StepShift,
     export_public,
     public_state,
     quantize_model,
@@ -101,3 +103,23 @@ def test_a_weight_that_is_being_learned_is_refused():
     next(iter(model.quantized_layers().values())).unfreeze()
     with pytest.raises(ValueError, match=r"blocks.0.attn.mat_qkv: its weight is being learned"):
         public_state(model)
+
+
+def test_a_shift_by_step_is_refused_with_the_reason():
+    model = quantized("mxfp4")
+    layer = model.quantized_layers()["blocks.0.attn.proj"]
+    shift = StepShift(torch.zeros(3, 128), torch.zeros(3, 128))
+    shifted = QuantLinear(layer.weight, layer.bias, layer.input_quantizer, shift=shift)
+    model.set_submodule("blocks.0.attn.proj", shifted)
+    with pytest.raises(ValueError, match=r"attn.proj: its input is shifted by step"):
+        public_state(model)
+
+
+def test_packed_adaln_is_decoded():
+    model = quantized("fp4-dfq-ght-adaln8")
+    plain = VAR(CONFIG).eval()
+    plain.load_state_dict(public_state(model), strict=True)
+    condition = torch.randn(3, 128, generator=torch.Generator().manual_seed(5))
+    for name in ("blocks.1.ada_lin", "head_nm.ada_lin"):
+        expected = model.get_submodule(name)(condition)
+        torch.testing.assert_close(plain.get_submodule(name)(condition), expected)

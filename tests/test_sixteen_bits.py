@@ -7,7 +7,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fpqvar_lab.method import QuantizedVAR, load_quantized, quantize_model, save_quantized
+from fpqvar_lab.formats import INT8
+from fpqvar_lab.method import (
+    QuantizedVAR,
+    WeightOnlyLinear,
+    load_quantized,
+    quantize_model,
+    read_recipe,
+    report,
+    save_quantized,
+)
+from fpqvar_lab.quantization import PER_CHANNEL, Quantizer, ScaleDtype
 from fpqvar_lab.var import (
     VAR,
     HeldLinear,
@@ -91,6 +101,40 @@ def test_what_was_folded_stays_exact_unless_rounding_is_asked_for(checkpoint, tm
     loaded = load_quantized(tmp_path / "rounded.safetensors")
     assert torch.equal(loaded.get_parameter(name).float(), rounded[name].float())
     assert logits(loaded).isfinite().all()
+
+
+def test_adaln_in_eight_bits_takes_half_and_is_the_quantizers_weight(checkpoint, tmp_path):
+    model = quantized(checkpoint, "fp4-dfq-ght-adaln8")
+    save_quantized(model, tmp_path / "model.safetensors")
+    loaded = load_quantized(tmp_path / "model.safetensors")
+    assert torch.equal(logits(loaded), logits(model))
+    original = load_var(checkpoint)
+    layer = loaded.get_submodule("blocks.0.ada_lin.1")
+    assert isinstance(layer, WeightOnlyLinear)
+    linear = original.get_submodule("blocks.0.ada_lin.1")
+    expected = Quantizer(INT8, PER_CHANNEL, scale_dtype=ScaleDtype.BFLOAT16)(linear.weight)
+    assert torch.equal(layer.weight.dequantize(), expected)
+    assert layer.weight.nbytes == linear.weight.numel() + 2 * len(linear.weight)
+    x = torch.randn(2, 128, generator=torch.Generator().manual_seed(3))
+    exact = x.double() @ expected.double().T + linear.bias
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), exact.float(), rtol=1e-5, atol=1e-5)
+        half = layer.to(torch.bfloat16)(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+
+
+def test_factors_fold_before_adaln_is_packed(checkpoint):
+    exact = quantized(checkpoint, "fp4-fpqvar", factors=factors())
+    packed = quantized(checkpoint, "fp4-fpqvar-adaln8", factors=factors())
+    x = torch.randn(2, 128, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        found, expected = (m.get_submodule("blocks.0.ada_lin")(x) for m in (packed, exact))
+    assert (found - expected).norm() < 0.02 * expected.norm()
+    assert read_recipe(packed.recipe.to_toml()) == packed.recipe
+    assert "AdaLN: INT8 per-channel" in packed.recipe.table()
+    rows = {layer.name: layer for layer in report(packed).layers}
+    assert rows["blocks.0.ada_lin.1"].quantized
+    assert "high precision" in report(packed).table()
 
 
 def test_numbers_beyond_float16_stay_in_float32(checkpoint, tmp_path):

@@ -14,7 +14,7 @@ from fpqvar_lab.execution.exactness import is_exact
 from fpqvar_lab.execution.fused import transform_and_quantize
 from fpqvar_lab.execution.input_pass import InputPass, Operand
 from fpqvar_lab.execution.products import FloatProduct, IntegerProduct, Product, are_integers
-from fpqvar_lab.execution.weights import BUFFER_BYTES, WeightOperand
+from fpqvar_lab.execution.weights import BUFFER_BYTES, WeightOperand, product
 
 __all__ = [
     "BUFFER_BYTES",
@@ -32,5 +32,6 @@ __all__ = [
     "choose",
     "is_exact",
     "processor_of",
+    "product",
     "transform_and_quantize",
 ]

@@ -26,9 +26,11 @@ from fpqvar_lab.method.recipes import (
     mid_rise_recipe,
     uniform_recipe,
     with_byte_scales,
+    with_packed_adaln,
 )
 from fpqvar_lab.method.report import report
 from fpqvar_lab.method.storage import is_quantized, load_factors, load_quantized, save_quantized
+from fpqvar_lab.method.weight_only import WeightOnlyLinear
 
 __all__ = [
     "ABLATION",
@@ -47,6 +49,7 @@ __all__ = [
     "Recipe",
     "RequantizedKVCache",
     "StepShift",
+    "WeightOnlyLinear",
     "activation_errors",
     "calibrate",
     "calibrate_and_quantize",
@@ -73,4 +76,5 @@ __all__ = [
     "save_quantized",
     "uniform_recipe",
     "with_byte_scales",
+    "with_packed_adaln",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 from fpqvar_lab.files import replacing
 from fpqvar_lab.method.linear import QuantLinear
 from fpqvar_lab.method.quantized_var import QuantizedVAR
+from fpqvar_lab.method.weight_only import WeightOnlyLinear
 
 
 def public_state(model: QuantizedVAR, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -27,17 +28,28 @@ def public_state(model: QuantizedVAR, dtype: torch.dtype = torch.float32) -> dic
         dtype: type of the floating-point tensors, which are on the CPU.
 
     Raises:
-        ValueError: when a weight is being learned (`QuantLinear.unfreeze`).
+        ValueError: when a weight is being learned (`QuantLinear.unfreeze`), or a layer shifts its
+            input by step.
     """
     layers = model.quantized_layers()
-    inside = tuple(f"{name}." for name in layers)
+    held = {n: m for n, m in model.named_modules() if isinstance(m, WeightOnlyLinear)}
+    inside = tuple(f"{name}." for name in (*layers, *held))
     state = {k: v for k, v in model.state_dict().items() if not k.startswith(inside)}
     for name, layer in layers.items():
         if layer.master_weight is not None:
             raise ValueError(f"layer {name}: its weight is being learned; call requantize() first")
+        if layer.input_shift is not None:
+            raise ValueError(
+                f"layer {name}: its input is shifted by step, and the public model has no bias by "
+                "step that makes up for it; use a recipe without a shift"
+            )
         state[f"{name}.weight"] = plain_weight(layer)
         if layer.bias is not None:
             state[f"{name}.bias"] = layer.bias.detach()
+    for name, linear in held.items():
+        state[f"{name}.weight"] = linear.weight.dequantize()
+        if linear.bias is not None:
+            state[f"{name}.bias"] = linear.bias.detach()
     return {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
         for name, tensor in state.items()

@@ -21,6 +21,7 @@ from fpqvar_lab.method.plan import Calibration, Plan, make_plan
 from fpqvar_lab.method.quantized_var import QuantizedVAR
 from fpqvar_lab.method.recipe import Recipe
 from fpqvar_lab.method.report import Report, report
+from fpqvar_lab.method.weight_only import pack_adaln
 from fpqvar_lab.transforms import GroupHadamard
 from fpqvar_lab.var import VAR, VQVAE, Block
 
@@ -167,6 +168,8 @@ def _quantize(
             raise ValueError(f"{recipe.name}, layer {layer.name}: {error}") from error
     if recipe.distillation_steps and distillation_set is not None:
         distill(model, var, distillation_set, steps=recipe.distillation_steps, progress=progress)
+    if recipe.adaln is not None:
+        pack_adaln(model, recipe.adaln)
     return model, report(model)
 
 

@@ -80,6 +80,8 @@ class Recipe:
         kv: the quantizer of keys and values (batch, heads, tokens, head_dim); None for none.
         kv_mode: "on-write": each entry is quantized when it is written. "requantize-all": the whole
             cache is quantized again at every step, as the released code does.
+        adaln: the quantizer of the weights of AdaLN's linear layers, whose inputs stay in high
+            precision; None leaves them as they are.
         candidates: formats of which each layer's weight and input get the pair of least output
             error (the MixedFormat baseline), instead of those of `layers`.
         rotate_values: whether the values of each head are rotated by a Hadamard matrix that folds
@@ -94,6 +96,7 @@ class Recipe:
     layers: tuple[tuple[str, LayerRecipe], ...] = ()
     kv: Quantizer | None = None
     kv_mode: CacheMode = "on-write"
+    adaln: Quantizer | None = None
     candidates: tuple[Format, ...] = ()
     rotate_values: bool = False
     distillation_steps: int = 0
@@ -125,6 +128,8 @@ class Recipe:
         }
         if self.kv is not None:
             content |= {"kv": self.kv.to_text(), "kv_mode": self.kv_mode}
+        if self.adaln is not None:
+            content["adaln"] = self.adaln.to_text()
         if self.candidates:
             content["candidates"] = [format_to_text(fmt) for fmt in self.candidates]
         content["layers"] = [_to_table(pattern, rule) for pattern, rule in self.layers]
@@ -136,7 +141,10 @@ class Recipe:
         rows = [_to_row(pattern, rule) for pattern, rule in self.layers]
         lines = tabulate(rows, head, tablefmt="plain", stralign="left", disable_numparse=True)
         cache = "16 bits" if self.kv is None else f"{self.kv.to_text()}, {self.kv_mode}"
-        return "\n".join([f"{self.name}: {self.description}", lines, f"KV cache: {cache}"])
+        parts = [f"{self.name}: {self.description}", lines, f"KV cache: {cache}"]
+        if self.adaln is not None:
+            parts.append(f"AdaLN: {self.adaln.to_text()}, weights only")
+        return "\n".join(parts)
 
 
 def read_recipe(text: str) -> Recipe:
@@ -153,8 +161,9 @@ def read_recipe(text: str) -> Recipe:
         raise ValueError(f"recipe lacks {min(missing)!r}")
     content["layers"] = tuple(_from_table(table) for table in content["layers"])
     content["candidates"] = tuple(format_from_text(name) for name in content.get("candidates", ()))
-    if "kv" in content:
-        content["kv"] = Quantizer.from_text(content["kv"])
+    for key in ("kv", "adaln"):
+        if key in content:
+            content[key] = Quantizer.from_text(content[key])
     if "kv_mode" in content:
         content["kv_mode"] = _OLD_CACHE_MODES.get(content["kv_mode"], content["kv_mode"])
     return Recipe(**({"description": ""} | content))

@@ -3,8 +3,9 @@
 `find_recipe` gives them by name, and `uniform_recipe` makes others of their kind.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from fpqvar_lab.formats import (
     E2M3,
     INT4,
     INT6,
+    INT8,
     MR4,
     Format,
     IntFormat,
@@ -49,7 +51,8 @@ from fpqvar_lab.transforms import Shift
 def find_recipe(source: str | Path | Recipe) -> Recipe:
     """A recipe by name, from a TOML file, or itself.
 
-    After a name, `-ue5m3` or `-e4m3` stands for the same recipe with scales in 8 bits.
+    After a name, `-ue5m3` or `-e4m3` stands for the same recipe with scales in 8 bits, and
+    `-adaln8` for AdaLN's weights in 8 bits; `fp4-dfq-ght-ue5m3-adaln8` is both.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -59,15 +62,12 @@ def find_recipe(source: str | Path | Recipe) -> Recipe:
         return source
     if str(source) in RECIPES:
         return RECIPES[str(source)]
-    name, _, storage = str(source).rpartition("-")
-    if name in RECIPES and storage in _BYTES:
-        return with_byte_scales(RECIPES[name], _BYTES[storage])
+    name, _, variant = str(source).rpartition("-")
+    if variant in _VARIANTS:
+        return _VARIANTS[variant](find_recipe(name))
     if Path(source).suffix == ".toml":
         return read_recipe(Path(source).read_text(encoding="utf-8"))
     raise ValueError(f"no recipe {str(source)!r}; there are {', '.join(RECIPES)}, or a .toml file")
-
-
-_BYTES = {dtype.value: dtype for dtype in (ScaleDtype.UE5M3, ScaleDtype.E4M3)}
 
 
 def with_byte_scales(recipe: Recipe, storage: ScaleDtype) -> Recipe:
@@ -91,6 +91,20 @@ def with_byte_scales(recipe: Recipe, storage: ScaleDtype) -> Recipe:
     text = f"{recipe.description}; {storage.value.upper()} scales"
     name = f"{recipe.name}-{storage.value}"
     return replace(recipe, name=name, description=text, layers=layers)
+
+
+def with_packed_adaln(recipe: Recipe) -> Recipe:
+    """The same recipe with AdaLN's weights, a third of a VAR, as 8-bit integers per channel."""
+    text = f"{recipe.description}; AdaLN's weights in 8 bits"
+    packed = Quantizer(INT8, PER_CHANNEL, scale_dtype=ScaleDtype.BFLOAT16)
+    return replace(recipe, name=f"{recipe.name}-adaln8", description=text, adaln=packed)
+
+
+_VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
+    "ue5m3": partial(with_byte_scales, storage=ScaleDtype.UE5M3),
+    "e4m3": partial(with_byte_scales, storage=ScaleDtype.E4M3),
+    "adaln8": with_packed_adaln,
+}
 
 
 def uniform_recipe(

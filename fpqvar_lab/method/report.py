@@ -7,6 +7,7 @@ from torch import nn
 
 from fpqvar_lab.method.linear import QuantLinear
 from fpqvar_lab.method.quantized_var import QuantizedVAR
+from fpqvar_lab.method.weight_only import WeightOnlyLinear
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class LayerReport:
         bytes_before: bytes that the weight takes in 16 bits.
         bytes_after: bytes that the weight takes as it is stored now, scales included.
         weight: the weight's quantizer as text; None where the layer was skipped.
-        input: the input's quantizer as text; None where the layer was skipped.
+        input: the input's quantizer as text; None where the input is not quantized.
     """
 
     name: str
@@ -36,7 +37,8 @@ class LayerReport:
 
     def row(self) -> tuple[str, str, str, str]:
         """The layer's line in `Report.table`."""
-        done = f"{self.weight} x {self.input}" if self.quantized else "skipped"
+        inputs = self.input or "high precision"
+        done = f"{self.weight} x {inputs}" if self.quantized else "skipped"
         return self.name, f"{self.bytes_before:,}", f"{self.bytes_after:,}", done
 
 
@@ -86,12 +88,12 @@ def report(model: QuantizedVAR) -> Report:
 
 def _layer_report(name: str, module: nn.Module) -> LayerReport | None:
     """The report of one module; None of one that is no linear layer."""
-    if not isinstance(module, QuantLinear | nn.Linear):
+    if not isinstance(module, QuantLinear | WeightOnlyLinear | nn.Linear):
         return None
     shape = (module.out_features, module.in_features)
     before = 2 * shape[0] * shape[1]
     if isinstance(module, nn.Linear):
         return LayerReport(name, shape, before, before)
-    weight, inputs = module.weight, module.input_quantizer
-    texts = weight.quantizer.to_text(), inputs.to_text()
-    return LayerReport(name, shape, before, weight.nbytes, *texts)
+    weight = module.weight
+    inputs = module.input_quantizer.to_text() if isinstance(module, QuantLinear) else None
+    return LayerReport(name, shape, before, weight.nbytes, weight.quantizer.to_text(), inputs)

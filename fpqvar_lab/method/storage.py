@@ -17,8 +17,9 @@ from fpqvar_lab.files import replacing
 from fpqvar_lab.method.linear import QuantLinear
 from fpqvar_lab.method.quantized_var import QuantizedVAR
 from fpqvar_lab.method.recipe import read_recipe
+from fpqvar_lab.method.weight_only import WeightOnlyLinear, adaln_layers
 from fpqvar_lab.quantization import Quantizer
-from fpqvar_lab.var import AdaLN, HeldLinear, VARConfig, read_config, read_metadata, read_state
+from fpqvar_lab.var import HeldLinear, VARConfig, read_config, read_metadata, read_state
 
 _FORMAT = "fpqvar-lab quantized VAR 2"
 _ADALN_WEIGHT = "ada_lin.1.weight"
@@ -139,9 +140,11 @@ def _fill(
         model.set_submodule(name, layer)
         # Text inside the state may have been written otherwise, and then differs in length.
         state |= layer.state_dict(prefix=f"{name}.")
-    for name, module in list(model.named_modules()):
+    for name, module in adaln_layers(model).items():
         weight = state.get(f"{name}.1.weight")
-        if isinstance(module, AdaLN) and weight is not None and dtype not in (None, weight.dtype):
+        if weight is None and model.recipe.adaln is not None:
+            module[1] = WeightOnlyLinear.from_state(state, f"{name}.1.")
+        elif weight is not None and dtype not in (None, weight.dtype):
             module[1] = HeldLinear(weight, state.get(f"{name}.1.bias"))
     model.load_state_dict(state, strict=True, assign=True)
 
