@@ -221,26 +221,16 @@ def mid_rise_recipe(
 
 
 def _mid_rise() -> list[Recipe]:
-    text = "mid-rise grids, GHT, shift by step; nothing is learned"
-    groups = {
-        "fp4-midrise": (text, 128, ScaleDtype.BFLOAT16),
-        "fp4-midrise-64": (f"{text}; groups of 64, UE5M3 scales", 64, ScaleDtype.UE5M3),
-    }
-    free = [
-        mid_rise_recipe(name, about, group=group, scale_dtype=dtype)
-        for name, (about, group, dtype) in groups.items()
-    ]
-    tied = [
-        mid_rise_recipe(
-            f"{name}-pow2",
-            f"{about}; power-of-two ratio",
-            group=group,
-            scale_dtype=dtype,
-            power_of_two=True,
-        )
-        for name, (about, group, dtype) in groups.items()
-    ]
-    return [*free, *tied]
+    text = "mid-rise grids, GHT, shift by step; nothing is learned; groups of 64, UE5M3 scales"
+    free = mid_rise_recipe("fp4-midrise-64", text, group=64, scale_dtype=ScaleDtype.UE5M3)
+    tied = mid_rise_recipe(
+        "fp4-midrise-64-pow2",
+        f"{text}; power-of-two ratio",
+        group=64,
+        scale_dtype=ScaleDtype.UE5M3,
+        power_of_two=True,
+    )
+    return [free, tied]
 
 
 def _named() -> dict[str, Recipe]:
