@@ -124,13 +124,15 @@ def test_without_a_compiler_one_warning_is_logged(monkeypatch, caplog, tmp_path)
 
     # Nothing cached from a run with a compiler, and no compiler to be found.
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(config.cpp, "cxx", (None, str(tmp_path / "none")))
-    monkeypatch.setattr(config, "force_disable_caches", True)
     compiled._log_once.cache_clear()
     compiled._value_kernel.cache_clear()
     compiled._extremes_kernel.cache_clear()
     x = torch.randn(8, 48, generator=torch.Generator().manual_seed(0))
-    with caplog.at_level(logging.WARNING, logger=compiled.__name__):
+    without_compiler = {"cpp.cxx": (None, str(tmp_path / "none")), "force_disable_caches": True}
+    with (
+        config.patch(without_compiler),
+        caplog.at_level(logging.WARNING, logger=compiled.__name__),
+    ):
         for fmt in (E2M1, E5M2):
             q = Quantizer(fmt, per_group(48), compile=True)
             assert torch.equal(q(x), Quantizer(fmt, per_group(48))(x))

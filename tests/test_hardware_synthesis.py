@@ -326,7 +326,10 @@ def test_synth_writes_verilog_and_a_constraint(tmp_path, capsys):
     [
         (("--unit", "abacus"), "no unit is named 'abacus'; there are fp-multiplier"),
         (("--format", "e9m9"), "no format is named 'e9m9'"),
-        (("--family", "nonsense"), "family 'nonsense' is unknown; use one of xcup, xcu, xc7"),
+        (
+            ("--family", "nonsense"),
+            'invalid value "nonsense" for --family. Choose from: "xcup", "xcu"',
+        ),
         (("--unit", "kv-quantizer", "--format", "dual-fp4"), "dual format"),
     ],
 )

@@ -49,6 +49,7 @@ LEARNING = (
     "method.format_search",
     "method.gptq",
     "transforms.galt",
+    "transforms.shift",
     "transforms.smoothing",
     "var.schedule",
 )

@@ -91,7 +91,8 @@ class GroupQuantizer(Unit):
         m.submodules.intake = self.intake
         connect(m, flipped(self.i), self.intake.i)
         done, frees, scales = self._generate(m, self._divide(m))
-        active, beat = Signal(), Signal(range(self.intake.beats_per_group))
+        active = Signal()
+        beat = Signal(range(self.intake.beats_per_group))
         is_last = beat == self.intake.beats_per_group - 1
         fires = active & self.intake.beats.valid & (~self.o.valid | self.o.ready)
         banks = [

@@ -84,7 +84,8 @@ class HadamardUnit(Unit):
 
     def _control(self, m: Module, beat: Signal) -> Signal:
         """Moves everything by one beat (`step`) when a beat comes or a last group is pushed out."""
-        step, pushing = Signal(), Signal()
+        step = Signal()
+        pushing = Signal()
         underway = Signal(range(self.latency + 2))
         flags = Signal(self.latency)
         can_move = ~self.o.valid | self.o.ready

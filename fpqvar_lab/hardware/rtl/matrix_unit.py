@@ -112,7 +112,8 @@ class MatrixUnit(Unit):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        beat, room = Signal(range(self.interval)), Signal()
+        beat = Signal(range(self.interval))
+        room = Signal()
         is_first, is_last = beat == 0, beat == self.interval - 1
         taken = self.i.valid & self.i.ready
         m.d.comb += self.i.ready.eq(~is_first | ~self.i.payload.last | room)
@@ -163,7 +164,8 @@ class MatrixUnit(Unit):
     def _drain(self, m: Module, ends: Value, scales: Signal) -> None:
         """Give each column's totals to its scale unit, one after the other."""
         turns = self.rows * self.passes
-        turn, active = Signal(range(turns)), Signal()
+        turn = Signal(range(turns))
+        active = Signal()
         with m.If(active):
             m.d.sync += turn.eq(Mux(turn == turns - 1, 0, turn + 1))
         with m.If(ends):

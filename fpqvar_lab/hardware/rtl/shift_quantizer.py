@@ -70,7 +70,8 @@ class ShiftQuantizer(Unit):
         m = Module()
         m.submodules.intake = intake = self.intake
         connect(m, flipped(self.i), intake.i)
-        active, beat = Signal(), Signal(range(intake.beats_per_group))
+        active = Signal()
+        beat = Signal(range(intake.beats_per_group))
         is_last = beat == intake.beats_per_group - 1
         fires = active & intake.beats.valid & (~self.o.valid | self.o.ready)
         positions = [_leading(m, amax, i) for i, amax in enumerate(self._amax())]
