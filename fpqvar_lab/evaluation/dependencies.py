@@ -49,7 +49,6 @@ LEARNING = (
     "method.format_search",
     "method.gptq",
     "transforms.galt",
-    "transforms.shift",
     "transforms.smoothing",
     "var.schedule",
 )
