@@ -105,7 +105,7 @@ class QuantLinear(nn.Module):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the weight as it is held: codes, scales, and values where they are kept."""
+        """The bytes that hold the weight, with scales, and with values where they are kept."""
         if self._product is not None:
             return self._product.nbytes
         return self._weight.nbytes + (0 if self._values is None else self._values.nbytes)
